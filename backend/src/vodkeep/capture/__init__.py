@@ -1,0 +1,1 @@
+"""Fetches a broadcast's picture, proves it and makes it playable."""
