@@ -1,0 +1,167 @@
+"""The tables, as SQLAlchemy Core objects.
+
+Operators read and change some of them by hand (``docs/operations.md``), so names and types are an interface:
+``processed`` is an integer 0/1, times are UTC (``timestamptz`` on PostgreSQL, ISO-8601 text on SQLite).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC; ``2026-11-23T14:37:00.000000Z`` in SQLite, so that text order is time order."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime] | TypeEngine[str]:  # type: ignore[override]
+        """Text on SQLite, ``timestamptz`` elsewhere."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(27))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:  # type: ignore[override]
+        """Refuse naive datetimes: a time without a zone is a bug."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: times are aware and in UTC")
+        utc = value.astimezone(UTC)
+        return utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:  # type: ignore[override]
+        """Always aware, always UTC."""
+        if value is None:
+            return None
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+# SQLite only numbers rows by itself for INTEGER PRIMARY KEY.
+_RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("login", Text, primary_key=True),
+    Column("broadcaster_id", Text, nullable=True),
+    Column("display_name", Text, nullable=True),
+    Column("profile_image_url", Text, nullable=True),
+    # Where a backfill that was interrupted goes on; NULL when none is under way.
+    Column("backfill_cursor", Text, nullable=True),
+    Column("backfill_done_at", UtcDateTime, nullable=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+vods = Table(
+    "vods",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("twitch_vod_id", Text, nullable=False),
+    Column("stream_id", Text, nullable=True),
+    Column("channel", Text, nullable=False),
+    Column("title", Text, nullable=False, server_default=""),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("thumbnail_url", Text, nullable=True),
+    Column("date", UtcDateTime, nullable=True),
+    Column("duration_seconds", Integer, nullable=True),
+    Column("processed", Integer, nullable=False, server_default=text("0")),
+    Column("processing_error", Text, nullable=True),
+    Column("error_code", Text, nullable=True),
+    Column("youtube_url", Text, nullable=True),
+    Column("download_state", Text, nullable=False, server_default="pending"),
+    Column("download_retries", Integer, nullable=False, server_default=text("0")),
+    Column("upload_retries", Integer, nullable=False, server_default=text("0")),
+    Column("not_before", UtcDateTime, nullable=True),
+    Column("download_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("download_total", BigInteger, nullable=True),
+    Column("progress_updated_at", UtcDateTime, nullable=True),
+    Column("downloaded_path", Text, nullable=True),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("skip_upload", Integer, nullable=False, server_default=text("0")),
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
+    Column("completeness", Float, nullable=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("twitch_vod_id"),
+    CheckConstraint("processed IN (0, 1)", name="processed_is_0_or_1"),
+    CheckConstraint("skip_upload IN (0, 1)", name="skip_upload_is_0_or_1"),
+    CheckConstraint(
+        "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
+        " 'done', 'failed', 'parked', 'canceled')",
+        name="download_state_is_known",
+    ),
+    Index("ix_vods_queue", "processed", "priority", "date"),
+    Index("ix_vods_channel_date", "channel", "date"),
+    sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("twitch_vod_id", Text, nullable=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", Text, nullable=False),  # "state", "discovered", ...
+    Column("from_state", Text, nullable=True),
+    Column("to_state", Text, nullable=True),
+    Column("code", Text, nullable=True),
+    Column("sentence", Text, nullable=False, server_default=""),
+    Column("remedy", Text, nullable=False, server_default=""),
+    Column("corr", Text, nullable=True),
+    Index("ix_events_twitch_vod_id_id", "twitch_vod_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Per channel; '' holds what belongs to the whole service.
+kv = Table(
+    "kv",
+    metadata,
+    Column("channel", Text, primary_key=True, server_default=""),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+oauth_tokens = Table(
+    "oauth_tokens",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("channel", Text, primary_key=True, server_default=""),
+    Column("access_token", Text, nullable=False),
+    Column("refresh_token", Text, nullable=True),
+    Column("expires_at", UtcDateTime, nullable=True),
+    Column("scope", Text, nullable=False, server_default=""),
+    Column("encryption_key_id", Text, nullable=True),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
