@@ -1,0 +1,223 @@
+"""From a VOD id to its playlist, with yt-dlp as a child process.
+
+The resolver is a replaceable program (``YTDLP_PATH``, ``YTDLP_ARGS``): when Twitch changes, upgrading it is the cure.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from vodkeep.capture.child import run_child
+from vodkeep.capture.model import Chapter, ResolvedVod
+from vodkeep.capture.tool_messages import ToolVerdict, classify_tool_output
+from vodkeep.errors import (
+    NetworkError,
+    PermanentError,
+    RateLimited,
+    ServerError,
+    TransientError,
+)
+
+# Four requests of at most 20 s each, and slack for a slow NAS.
+_DEADLINE_S = 120.0
+_SOCKET_TIMEOUT_S = 20
+
+
+class Resolver(Protocol):
+    """Finds out where a VOD's picture is."""
+
+    async def resolve(self, video_id: str) -> ResolvedVod:
+        """Resolve ``video_id`` (digits); raises the errors of `vodkeep.errors`."""
+        ...
+
+
+class ExistenceCheck(Protocol):
+    """Tells a deleted VOD from a service fault."""
+
+    async def video_exists(self, video_id: str) -> bool:
+        """Whether Twitch has the VOD; raises a `TransientError` when that cannot be told."""
+        ...
+
+
+class YtDlpResolver:
+    """Runs ``yt-dlp -J`` for one VOD at a time."""
+
+    def __init__(
+        self,
+        *,
+        path: str | None,
+        args: Sequence[str],
+        existence: ExistenceCheck,
+        log: FilteringBoundLogger,
+        site_url: str = "https://www.twitch.tv",
+    ) -> None:
+        self._program = path or find_ytdlp()
+        self._args = tuple(args)
+        self._existence = existence
+        self._log = log
+        self._site_url = site_url
+
+    async def resolve(self, video_id: str) -> ResolvedVod:
+        """Resolve a VOD.
+
+        Raises `PermanentError` (``sub_only``, ``deleted``, ``geo_blocked``, ``login_needed``, ``tool_missing``),
+        `NetworkError`, `ServerError`, `RateLimited` or `TransientError` (``tool_failed``, ``tool_timeout``).
+        """
+        result = await run_child(self._command(video_id), deadline_s=_DEADLINE_S)
+        for line in result.stderr.splitlines():
+            self._log.debug("yt-dlp", vod_id=video_id, line=line[:500])
+        if result.returncode != 0:
+            await self._raise_reason(video_id, result.stderr)
+        return read_resolved(result.stdout, video_id)
+
+    def _command(self, video_id: str) -> list[str]:
+        return [
+            self._program,
+            # A person's own configuration file must not change what an archive holds.
+            "--ignore-config",
+            "--dump-single-json",
+            "--no-playlist",
+            "--no-progress",
+            "--format",
+            "b/bv*+ba/ba",
+            "--socket-timeout",
+            str(_SOCKET_TIMEOUT_S),
+            # Retrying is decided at one level, and that is the pipeline's.
+            "--extractor-retries",
+            "0",
+            "--retries",
+            "0",
+            *self._args,
+            f"{self._site_url}/videos/{video_id}",
+        ]
+
+    async def _raise_reason(self, video_id: str, stderr: str) -> None:
+        message = classify_tool_output(stderr)
+        said = f"yt-dlp said: {message.line}"
+        match message.verdict:
+            case ToolVerdict.SUB_ONLY:
+                raise PermanentError(
+                    f"VOD {video_id} is for subscribers only.",
+                    code="sub_only",
+                    remedy="Give yt-dlp the cookies of a subscribed account in YTDLP_ARGS, then retry the item.",
+                )
+            case ToolVerdict.LOGIN_NEEDED:
+                raise PermanentError(
+                    f"VOD {video_id} needs a logged-in account. {said}",
+                    code="login_needed",
+                    remedy="Give yt-dlp the cookies of an account in YTDLP_ARGS, then retry the item.",
+                )
+            case ToolVerdict.GEO_BLOCKED:
+                raise PermanentError(
+                    f"VOD {video_id} is not available from here. {said}",
+                    code="geo_blocked",
+                    remedy="Reach Twitch through a proxy (YTDLP_ARGS) in a place where the VOD is available.",
+                )
+            case ToolVerdict.DOES_NOT_EXIST:
+                if await self._existence.video_exists(video_id):
+                    raise ServerError(f"Twitch did not show VOD {video_id}, although it exists. {said}")
+                raise PermanentError(
+                    f"VOD {video_id} does not exist on Twitch (any more).",
+                    code="deleted",
+                    remedy="Nothing can be fetched; the item keeps what it has.",
+                )
+            case ToolVerdict.RATE_LIMITED:
+                raise RateLimited(f"Twitch asks to slow down. {said}")
+            case ToolVerdict.SERVER_ERROR | ToolVerdict.REFUSED:
+                raise ServerError(f"Twitch refused to describe VOD {video_id}. {said}")
+            case ToolVerdict.NETWORK:
+                raise NetworkError(f"Twitch cannot be reached. {said}")
+            case ToolVerdict.NOT_OURS:
+                raise PermanentError(f"VOD {video_id} has an address that yt-dlp does not know.", code="not_a_vod")
+            case _:
+                raise TransientError(
+                    f"yt-dlp failed on VOD {video_id}. {said}",
+                    code="tool_failed",
+                    remedy="If it persists, upgrade yt-dlp or point YTDLP_PATH to a newer one.",
+                )
+
+
+def find_ytdlp() -> str:
+    """The yt-dlp beside our own Python, else the one on the PATH, else the bare name (told when it is used)."""
+    beside = Path(sys.executable).with_name("yt-dlp")
+    return str(beside) if beside.exists() else shutil.which("yt-dlp") or "yt-dlp"
+
+
+def read_resolved(output: bytes, video_id: str) -> ResolvedVod:
+    """Read the JSON of ``yt-dlp -J``; raises `TransientError` (``tool_failed``) when it lacks what we need."""
+    try:
+        info = json.loads(output)
+        if not isinstance(info, dict):
+            raise TypeError("not an object")
+        url = info["url"]
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise ValueError("no playlist address")
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransientError(
+            f"yt-dlp described VOD {video_id} in a form we cannot use ({error}).",
+            code="tool_failed",
+            remedy="Upgrade yt-dlp or point YTDLP_PATH to another one.",
+        ) from error
+    duration_s = _number(info.get("duration"))
+    bitrate_kbps = _number(info.get("tbr"))
+    version = info.get("_version")
+    return ResolvedVod(
+        video_id=video_id,
+        channel=(_text(info.get("uploader_id")) or "unknown").lower(),
+        channel_name=_text(info.get("uploader")) or _text(info.get("uploader_id")) or "unknown",
+        title=_text(info.get("title")) or "",
+        date=_instant(info.get("timestamp")),
+        duration_s=duration_s,
+        still_recording=info.get("is_live") is True,
+        playlist_url=url,
+        format_id=_text(info.get("format_id")) or "",
+        bitrate_bps=int(bitrate_kbps * 1000) if bitrate_kbps else None,
+        thumbnail_url=_thumbnail(info),
+        chapters=_chapters(info.get("chapters"), duration_s),
+        resolver=f"yt-dlp {_text(version.get('version')) or ''}".strip() if isinstance(version, dict) else "yt-dlp",
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**11:
+        return None
+    return float(value)
+
+
+def _instant(value: object) -> datetime | None:
+    seconds = _number(value)
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+
+
+def _thumbnail(info: Mapping[str, Any]) -> str | None:
+    # yt-dlp sorts thumbnails from worst to best.
+    listed = info.get("thumbnails")
+    best = listed[-1].get("url") if isinstance(listed, list) and listed and isinstance(listed[-1], dict) else None
+    url = _text(best) or _text(info.get("thumbnail"))
+    return url if url and url.startswith(("http://", "https://")) else None
+
+
+def _chapters(value: object, duration_s: float | None) -> tuple[Chapter, ...]:
+    chapters: list[Chapter] = []
+    for entry in value if isinstance(value, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        start = _number(entry.get("start_time"))
+        end = _number(entry.get("end_time"))
+        end = duration_s if end is None else end
+        if start is None or end is None or end <= start:
+            continue
+        chapters.append(Chapter(int(start * 1e6), int(end * 1e6), _text(entry.get("title")) or ""))
+    return tuple(chapters)
