@@ -1,0 +1,77 @@
+# Everything a person or a machine does with this repository. `make` alone lists it.
+#
+# ARGS=...    goes to the command behind the target:  make test ARGS="tests/unit -k playlist"
+# PYTHON=...  is the interpreter .venv is made with:  make test PYTHON=python3.13
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ARGS ?=
+export PYTHON ?=
+BIN := $(CURDIR)/.venv/bin
+# Half of the tests wait for sockets, databases and child processes, so two workers pay even on one core.
+TEST_WORKERS ?= 2
+# The same rules for what lies beside backend/.
+RUFF := --config pyproject.toml
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: environment-run ## Run the service with the settings in backend/.env
+	@test -f backend/.env || { \
+	  echo "There is no backend/.env yet: copy backend/.env.example there and fill in the channel and the Twitch keys." >&2; \
+	  exit 2; }
+	@exec $(BIN)/vodkeep run --env-file backend/.env $(ARGS)
+
+.PHONY: demo
+demo: environment-run ## See it work without any account: the real service against a pretend Twitch
+	@exec $(BIN)/python -m vodkeep_standin.demo $(ARGS)
+
+.PHONY: test
+test: environment ## Run all tests; ARGS="tests/unit -k playlist" picks some
+	@tools/debian-packages chromium || true
+	@cd backend && exec $(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
+
+.PHONY: check
+check: environment ## Check format, lint, types and the direction of imports
+	@cd backend && $(BIN)/ruff format $(RUFF) --check --quiet . ../tools && $(BIN)/ruff check $(RUFF) --quiet . ../tools
+	@cd backend && $(BIN)/mypy --no-error-summary
+	@cd backend && $(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: environment ## Format the code and mend what the linter can mend
+	@cd backend && $(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools && $(BIN)/ruff format $(RUFF) . ../tools
+
+.PHONY: ui
+ui: ## Build the web pages from frontend/
+	@if [ -f frontend/package.json ]; then cd frontend && npm ci --no-audit --no-fund && npm run build; \
+	else echo "There is no web UI to build yet: the service brings its own plain status page."; fi
+
+.PHONY: bench
+bench: environment ## Run the measurements (bench/README.md says which there are)
+	@found=; for script in bench/*.py; do if [ -f "$$script" ]; then found=1; $(BIN)/python "$$script" $(ARGS) || exit 1; fi; done; \
+	if [ -z "$$found" ]; then echo "There are no measurements yet; bench/README.md says what will be measured."; fi
+
+.PHONY: docker-build
+docker-build: ## Build the container image vodkeep:local
+	docker build --file backend/Dockerfile --tag vodkeep:local .
+
+.PHONY: lock
+lock: environment ## Write the lock files again; ARGS=--upgrade takes the newest versions
+	@tools/lock $(ARGS)
+
+.PHONY: clean
+clean: ## Remove the environment, caches and the demo's files; archives and settings stay
+	rm -rf .venv .demo .stamps backend/.pytest_cache backend/.mypy_cache backend/.ruff_cache backend/.hypothesis \
+	  backend/.import_linter_cache frontend/node_modules
+	find backend tools -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: environment environment-run
+environment:
+	@tools/bootstrap dev
+environment-run:
+	@tools/bootstrap run
