@@ -1,0 +1,418 @@
+"""The forms a variable's value can have: how each is read from text, shown again, and what people are told.
+
+A reader returns the typed value or raises ``ValueError`` with the rest of a sentence that begins with the variable
+and its value: ``VOD_PROCESS_INTERVAL is "5 minutes" but`` + ``must be a duration such as 30s, 5m, 6h or 1h30m``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import shlex
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import GetCoreSchemaHandler, SecretStr
+from pydantic_core import CoreSchema, core_schema
+
+from vodkeep.durations import format_duration, parse_duration
+from vodkeep.settings.dsn import MASK, mask_address, parse_dsn
+
+FOLDER_PLACEHOLDERS = ("channel", "date", "title", "id")
+
+_LARGEST_COUNT = 1_000_000
+
+
+class HttpAddress(NamedTuple):
+    """Where the web server listens; an empty host means every interface, port 0 any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _show(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "1" if value else "0"
+        case timedelta():
+            return format_duration(value)
+        case SecretStr():
+            return MASK
+        case HttpAddress():
+            return str(value)
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of value; stands in the annotation of a settings field."""
+
+    unit: str  # what the value counts or is, in a word or two for the documentation
+    read: Callable[[str], object]
+    show: Callable[[Any], str] = _show  # the typed value as text, secrets masked
+    mask: Callable[[str], str] = str  # raw text as it may appear in a sentence
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read text first; a value that already has its type passes."""
+        return core_schema.no_info_before_validator_function(
+            lambda value: self.read(value) if isinstance(value, str) else value, handler(source)
+        )
+
+
+# --- durations, counts, switches -------------------------------------------------------------------------
+
+
+def _duration(smallest: timedelta) -> Callable[[str], timedelta]:
+    def read(text: str) -> timedelta:
+        value = parse_duration(text)
+        if value < smallest:
+            raise ValueError(f"must be a duration of at least {format_duration(smallest)}")
+        return value
+
+    return read
+
+
+def _count(smallest: int, largest: int = _LARGEST_COUNT) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        # Ten digits are more than enough; int() alone would also take "1_000", " 5" and the digits of other scripts.
+        if not re.fullmatch(r"-?[0-9]{1,10}", text) or not smallest <= int(text) <= largest:
+            raise ValueError(f"must be a whole number from {smallest} to {largest}")
+        return int(text)
+
+    return read
+
+
+def _limit(text: str) -> int | None:
+    """Zero switches a limit off, as in the reference service."""
+    return _count(0)(text) or None
+
+
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _switch(text: str) -> bool:
+    try:
+        return _SWITCH[text.lower()]
+    except KeyError:
+        raise ValueError("must be 1 or 0 (true, yes and on; false, no and off work as well)") from None
+
+
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([KMG]i?B?|[kmg]i?b?|B)?(?:/s)?")
+_RATE_POWER = {"K": 1, "M": 2, "G": 3}
+_SLOWEST_RATE = 10_000  # bytes/s; a plain "10" or "500" is a forgotten unit, not a wish
+_FASTEST_RATE = 10**12
+
+
+def parse_rate(text: str) -> int:
+    """Bytes per second from ``500K``, ``10MB``, ``1.5MB/s`` (decimal) or ``2MiB`` (binary).
+
+    Raises ``ValueError`` for less than 10 KB/s, and for ``Mb``, which means bits to half of its readers.
+    """
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise ValueError("must be a rate in bytes per second such as 500K, 10MB or 2MiB")
+    amount, unit = found.group(1), found.group(2) or ""
+    factor: int = (1024 if "i" in unit else 1000) ** _RATE_POWER.get(unit[:1].upper(), 0)
+    whole, _, fraction = amount.partition(".")
+    parts: int = 10 ** len(fraction)
+    rate = int(whole) * factor + int(fraction or "0") * factor // parts
+    if not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
+        raise ValueError("must be a rate between 10K and 1000G bytes per second; write the unit, as in 10MB")
+    return rate
+
+
+def _show_rate(rate: int | None) -> str:
+    if rate is None:
+        return ""
+    for prefix, factor in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
+        if rate % factor == 0:
+            return f"{rate // factor}{prefix}B"
+    return f"{rate}B"
+
+
+def _choice(*words: str, also: dict[str, str] | None = None) -> Callable[[str], str]:
+    known = {word: word for word in words} | (also or {})
+
+    def read(text: str) -> str:
+        try:
+            return known[text.lower()]
+        except KeyError:
+            raise ValueError(f"must be one of {', '.join(words)}") from None
+
+    return read
+
+
+# --- names and addresses ---------------------------------------------------------------------------------
+
+_TWITCH_PAGE = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.)?twitch\.tv/([^/?#]+)(?:[/?#].*)?")
+# Twitch asks new names to have 4 to 25 characters, but shorter ones from before that rule are alive ("xqc").
+_LOGIN = re.compile(r"[a-z0-9_]{1,25}")
+
+
+def parse_login(text: str) -> str:
+    """A Twitch login in lower case; ``#name``, ``@name`` and the address of a channel's page are understood."""
+    page = _TWITCH_PAGE.fullmatch(text)
+    login = (page.group(1) if page else text.removeprefix("#").removeprefix("@")).lower()
+    if not _LOGIN.fullmatch(login):
+        hint = "; several belong into TWITCH_CHANNELS" if re.search(r"[,;\s]", text) else ""
+        raise ValueError(f"must be a Twitch login (1 to 25 of a-z, 0-9 and _){hint}")
+    return login
+
+
+def _logins(text: str) -> tuple[str, ...]:
+    logins: list[str] = []
+    for item in _items(text):
+        try:
+            logins.append(parse_login(item))
+        except ValueError as error:
+            raise ValueError(
+                f'must be Twitch logins (1 to 25 of a-z, 0-9 and _) with commas between, which "{item}" is not'
+            ) from error
+    return tuple(dict.fromkeys(logins))
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.split(r"[,\s]+", text.strip(", ")))
+
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+
+
+def _split_web_url(text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and url.hostname is not None and url.port != 0
+    except ValueError:  # a port out of range, brackets that do not match
+        usable = False
+    else:
+        usable = usable and (":" in (url.hostname or "") or _HOST.fullmatch(url.hostname or "") is not None)
+    if not usable or re.search(r"\s", text):
+        raise ValueError("must be a web address such as https://host or http://host:8080/path")
+    if "@" in url.netloc:
+        raise ValueError("must be a web address without a user name and password")
+    return url
+
+
+def _web_url(text: str) -> str:
+    """A base address; a slash at its end is dropped, so that paths can be appended."""
+    url = _split_web_url(text)
+    if url.query or url.fragment or "?" in text or "#" in text:
+        raise ValueError("must be a web address without ? and #")
+    return text.rstrip("/")
+
+
+def _redirect_url(text: str) -> str:
+    _split_web_url(text)
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = []
+    for item in _items(text):
+        try:
+            origins.append(item if item == "*" else _origin(item))
+        except ValueError as error:
+            raise ValueError(
+                "must be * or origins such as https://vods.example.org with commas between, "
+                f'which "{mask_address(item)}" is not'
+            ) from error
+    return tuple(dict.fromkeys(origins))
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it (RFC 6454, section 6.2): lower case, nothing after the port."""
+    url = _split_web_url(text)
+    if text.partition("://")[2].rstrip("/") != url.netloc:
+        raise ValueError("must be an origin")
+    return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def _listen_address(text: str) -> HttpAddress:
+    expected = "must be host:port or :port, such as 127.0.0.1:8080, [::1]:8080 or :8080 (every interface)"
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"{expected}, with a port from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ValueError(expected) from None
+    elif host == "*":
+        host = ""
+    elif host and not _HOST.fullmatch(host):
+        raise ValueError(expected)
+    return HttpAddress(host, int(port))
+
+
+# --- files, programs, secrets ----------------------------------------------------------------------------
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path; the user after ~ is not known on this machine") from None
+
+
+def _folder_template(text: str) -> str:
+    known = ", ".join(f"{{{name}}}" for name in FOLDER_PLACEHOLDERS)
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError:
+        raise ValueError(f"must have its braces in pairs; known are {known}") from None
+    names = [name for _, name, _, _ in parts if name is not None]
+    if unknown := [name for name in names if name not in FOLDER_PLACEHOLDERS]:
+        raise ValueError(f"must use only the placeholders {known}, not {{{unknown[0]}}}")
+    if any(form or conversion for _, _, form, conversion in parts):
+        raise ValueError(f"must use the placeholders as they are ({known}), without : or ! inside the braces")
+    if "id" not in names:
+        raise ValueError("must contain {id}, or two broadcasts of one name and day would share a folder")
+    path = PurePosixPath(text)
+    if path.is_absolute() or "\\" in text or {".", ".."} & set(text.split("/")) or "" in text.split("/"):
+        raise ValueError("must be a relative path below DATA_DIR, without . or .. or empty parts or backslashes")
+    if text.split("/", 1)[0] == ".work":
+        raise ValueError("must not begin with .work, where unfinished work is kept")
+    if len(text.encode()) > 200:
+        raise ValueError("must have at most 200 bytes")
+    return text
+
+
+def _arguments(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise ValueError("must be arguments as a shell takes them, with every quote closed") from None
+
+
+_SECRET_OPTION = re.compile(
+    r"(?i)(?P<option>(?:--[a-z-]*(?:password|twofactor)|--add-headers?|--username|-p|-u|-2)(?:=|\s+))"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|\S+)"
+)
+
+
+def _mask_arguments(text: str) -> str:
+    """Arguments without the values of options that carry credentials, and without passwords in addresses."""
+    hidden = _SECRET_OPTION.sub(lambda found: found["option"] + MASK, text)
+    return " ".join(mask_address(word) if "://" in word else word for word in hidden.split(" "))
+
+
+def _secret(shortest: int) -> Callable[[str], SecretStr]:
+    def read(text: str) -> SecretStr:
+        if len(text) < shortest:
+            raise ValueError(f"must have at least {shortest} characters")
+        return SecretStr(text)
+
+    return read
+
+
+def _chat_token(text: str) -> SecretStr:
+    token = text.removeprefix("oauth:")
+    if not re.fullmatch(r"[A-Za-z0-9]{4,200}", token):
+        raise ValueError("must be a Twitch token of letters and digits, with or without oauth: before it")
+    return SecretStr(token)
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{1,200}", text):
+        raise ValueError("must be one word without spaces")
+    return text
+
+
+def decode_key(text: str) -> bytes:
+    """The 32 bytes of an AES-256 key, from 64 hex digits or from base64 (either alphabet, padding optional).
+
+    Raises ``ValueError`` with the rest of a sentence that tells the length found, never the key.
+    """
+    expected = "must be a key of 32 bytes, written as base64 or as 64 hex digits"
+    if re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        return bytes.fromhex(text)
+    body = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        key = base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(expected) from None
+    if len(key) != 32:
+        raise ValueError(f"{expected}; this one has {len(key)} bytes")
+    return key
+
+
+def _key(text: str) -> SecretStr:
+    decode_key(text)
+    return SecretStr(text)
+
+
+def _dsn(text: str) -> SecretStr:
+    parse_dsn(text)
+    return SecretStr(text)
+
+
+def _hide(_: str) -> str:
+    return MASK
+
+
+# --- the types that fields use ---------------------------------------------------------------------------
+
+Interval = Annotated[timedelta, Form("duration", _duration(timedelta(milliseconds=10)))]
+Delay = Annotated[timedelta, Form("duration", _duration(timedelta(0)))]
+Count = Annotated[int, Form("count", _count(1))]
+CountOrNone = Annotated[int, Form("count", _count(0))]
+Connections = Annotated[int, Form("1 to 32", _count(1, 32))]
+Limit = Annotated[int | None, Form("count", _limit)]
+Days = Annotated[int | None, Form("days", _limit)]
+Switch = Annotated[bool, Form("1 or 0", _switch)]
+Rate = Annotated[int | None, Form("bytes per second", parse_rate, show=_show_rate)]
+Login = Annotated[str | None, Form("login", parse_login)]
+Logins = Annotated[tuple[str, ...], Form("logins, commas between", _logins)]
+WebUrl = Annotated[str, Form("web address", _web_url, mask=mask_address)]
+OptionalWebUrl = Annotated[str | None, Form("web address", _web_url, mask=mask_address)]
+RedirectUrl = Annotated[str | None, Form("web address", _redirect_url, mask=mask_address)]
+Origins = Annotated[tuple[str, ...], Form("origins, commas between", _origins, mask=mask_address)]
+Scopes = Annotated[tuple[str, ...], Form("addresses, spaces between", _words, show=" ".join)]
+Listen = Annotated[HttpAddress, Form("host:port", _listen_address)]
+Folder = Annotated[Path, Form("path", _path)]
+FolderTemplate = Annotated[str, Form("template", _folder_template)]
+Program = Annotated[str | None, Form("path or name", str)]
+Arguments = Annotated[
+    tuple[str, ...],
+    Form("arguments", _arguments, show=lambda value: _mask_arguments(shlex.join(value)), mask=_mask_arguments),
+]
+Identifier = Annotated[str | None, Form("text", _identifier)]
+Secret = Annotated[SecretStr | None, Form("secret", _secret(4), mask=_hide)]
+AdminSecret = Annotated[SecretStr | None, Form("secret, 8 characters or more", _secret(8), mask=_hide)]
+ChatToken = Annotated[SecretStr | None, Form("secret", _chat_token, mask=_hide)]
+EncryptionKey = Annotated[SecretStr | None, Form("32 bytes, base64 or hex", _key, mask=_hide)]
+Dsn = Annotated[
+    SecretStr | None,
+    Form(
+        "database address",
+        _dsn,
+        show=lambda value: mask_address(value.get_secret_value()) if value is not None else "",
+        mask=mask_address,
+    ),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    Form("level", _choice("debug", "info", "warning", "error", also={"warn": "warning"})),
+]
+LogFormat = Annotated[Literal["text", "json"], Form("text or json", _choice("text", "json"))]
+Ownership = Annotated[Literal["self", "authorized"] | None, Form("self or authorized", _choice("self", "authorized"))]
