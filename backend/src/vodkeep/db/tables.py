@@ -25,6 +25,9 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
@@ -43,13 +46,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime] | TypeEngine[str]:  # type: ignore[override]
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime] | TypeEngine[str]:
         """Text on SQLite, ``timestamptz`` elsewhere."""
         if dialect.name == "sqlite":
             return dialect.type_descriptor(String(27))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:  # type: ignore[override]
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
         """Refuse naive datetimes: a time without a zone is a bug."""
         if value is None:
             return None
@@ -58,12 +61,40 @@ class UtcDateTime(TypeDecorator[datetime]):
         utc = value.astimezone(UTC)
         return utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if dialect.name == "sqlite" else utc
 
-    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:  # type: ignore[override]
+    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
         """Always aware, always UTC."""
         if value is None:
             return None
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
         return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+class _Now(FunctionElement[datetime]):
+    """The time of the insert as ``UtcDateTime`` stores it, for rows that an operator writes by hand."""
+
+    inherit_cache = True
+
+
+@compiles(_Now)
+def _now_timestamptz(_element: _Now, _compiler: SQLCompiler, **_: object) -> str:
+    return "CURRENT_TIMESTAMP"
+
+
+@compiles(_Now, "sqlite")
+def _now_text(_element: _Now, _compiler: SQLCompiler, **_: object) -> str:
+    # SQLite knows milliseconds; the zeros keep text order and time order the same.
+    return "(strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000Z')"
+
+
+def _readable_time(column: str) -> CheckConstraint:
+    """Refuse text that is no time where SQLite would take any; PostgreSQL's type does that by itself."""
+    check = CheckConstraint(
+        f"{column} IS NULL OR ({column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'"
+        f" AND datetime({column}) IS NOT NULL)",
+        name=f"{column}_is_a_time",
+    )
+    check.ddl_if(dialect="sqlite")
+    return check
 
 
 # SQLite only numbers rows by itself for INTEGER PRIMARY KEY.
@@ -79,8 +110,8 @@ channels = Table(
     # Where a backfill that was interrupted goes on; NULL when none is under way.
     Column("backfill_cursor", Text, nullable=True),
     Column("backfill_done_at", UtcDateTime, nullable=True),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
+    Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
 )
 
 vods = Table(
@@ -111,8 +142,8 @@ vods = Table(
     Column("skip_upload", Integer, nullable=False, server_default=text("0")),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("completeness", Float, nullable=True),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
+    Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
     UniqueConstraint("twitch_vod_id"),
     CheckConstraint("processed IN (0, 1)", name="processed_is_0_or_1"),
     CheckConstraint("skip_upload IN (0, 1)", name="skip_upload_is_0_or_1"),
@@ -121,6 +152,8 @@ vods = Table(
         " 'done', 'failed', 'parked', 'canceled')",
         name="download_state_is_known",
     ),
+    _readable_time("date"),
+    _readable_time("not_before"),
     Index("ix_vods_queue", "processed", "priority", "date"),
     Index("ix_vods_channel_date", "channel", "date"),
     sqlite_autoincrement=True,
@@ -131,7 +164,7 @@ events = Table(
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
     Column("twitch_vod_id", Text, nullable=True),
-    Column("at", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False, server_default=_Now()),
     Column("kind", Text, nullable=False),  # "state", "discovered", ...
     Column("from_state", Text, nullable=True),
     Column("to_state", Text, nullable=True),
@@ -150,7 +183,7 @@ kv = Table(
     Column("channel", Text, primary_key=True, server_default=""),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
 )
 
 oauth_tokens = Table(
@@ -163,5 +196,5 @@ oauth_tokens = Table(
     Column("expires_at", UtcDateTime, nullable=True),
     Column("scope", Text, nullable=False, server_default=""),
     Column("encryption_key_id", Text, nullable=True),
-    Column("updated_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
 )

@@ -1,0 +1,131 @@
+"""Brings the schema to this version of the code, once, however many processes start together.
+
+All revisions run in one transaction under one lock: an advisory transaction lock on PostgreSQL, the write lock of the
+file on SQLite. Who comes second finds the work done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
+
+from vodkeep.db.engine import Database
+from vodkeep.db.postgresql import Patience
+from vodkeep.errors import SettingsError
+
+_LOCK_KEY = 0x766F646B656570  # "vodkeep" in ASCII; any number that is ours alone
+_WAIT_FOR_OTHERS_S = 120.0
+_DDL_LOCK_MS = 10_000
+_PATIENCE = Patience(statement_s=600.0, lock_s=_WAIT_FOR_OTHERS_S, idle_s=600.0)
+
+
+def include_name(name: str | None, kind: str, _parents: MutableMapping[Any, str | None]) -> bool:
+    """Whether Alembic looks at a table it found; the job engine keeps its own tables in the same schema."""
+    return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
+
+
+def current(database: Database) -> str | None:
+    """The revision the database is at; ``None`` when it is empty. Raises ``DatabaseUnavailable``."""
+    with database.unit_of_work(write=False) as unit:
+        return _current(unit.connection)
+
+
+def head() -> str:
+    """The revision this version of the code works with."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None  # there is one line of revisions, and it is packaged with us
+    return revision
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to ``head()``; blocking, and safe to call from several processes at once.
+
+    Raises ``SettingsError`` when only a person can help (a database of a newer version, one that cannot hold
+    our text, a user without rights), ``DatabaseUnavailable`` when trying again can.
+    """
+    if _is_at_head(database, current(database)):
+        return
+    with _locked(database) as connection:
+        # Another process may have been faster while we waited for the lock.
+        if not _is_at_head(database, _current(connection)):
+            _refuse_other_encodings(database, connection)
+            command.upgrade(_config(connection), "head")
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Take the schema back to ``revision`` (``base``: nothing); what only newer revisions hold is lost."""
+    with _locked(database) as connection:
+        _is_at_head(database, _current(connection))
+        command.downgrade(_config(connection), revision)
+
+
+@contextmanager
+def _locked(database: Database) -> Iterator[Connection]:
+    """A writing transaction that no other migration runs beside; commits when the block succeeds."""
+    try:
+        with database.unit_of_work(patience=_PATIENCE) as unit:
+            if not database.is_sqlite:
+                unit.connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)))
+                # From here on queries of a running service queue up behind us; better to give up and try again later.
+                unit.connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DDL_LOCK_MS}")
+            yield unit.connection
+            unit.commit()
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise SettingsError(
+            [
+                f"The user of DB_DSN may not create tables in {database.address} ({error.orig.diag.message_primary}):"
+                " let it own the database, or GRANT CREATE, USAGE ON SCHEMA public to it."
+            ]
+        ) from error
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_at_head(database: Database, revision: str | None) -> bool:
+    """Whether there is nothing to do; raises ``SettingsError`` when the database is newer than the code."""
+    script = ScriptDirectory.from_config(_config())
+    known = {each.revision for each in script.walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SettingsError(
+            [
+                f"The database {database.address} was last used by a newer version of vodkeep (schema {revision}, this"
+                f" version knows up to {head()}): start the newer version again, or restore a backup from before."
+            ]
+        )
+    return revision == head()
+
+
+def _refuse_other_encodings(database: Database, connection: Connection) -> None:
+    if database.is_sqlite:
+        return
+    encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
+    if encoding != "UTF8":
+        raise SettingsError(
+            [
+                f"The database {database.address} has the encoding {encoding}, which cannot hold every title:"
+                " create it with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0."
+            ]
+        )
+
+
+def _config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration; it needs no file at run time."""
+    config = Config()
+    config.set_main_option("script_location", "vodkeep.db:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
