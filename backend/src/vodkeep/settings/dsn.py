@@ -9,12 +9,13 @@ from sqlalchemy.exc import ArgumentError
 
 MASK = "********"
 EXPECTED = "must be a database address such as postgres://user:password@host:5432/name or sqlite:///path/to/file.db"
+_ENCODE = "must have its password percent-encoded: @ is %40, / is %2F, ? is %3F, : is %3A"
 
 _POSTGRES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # libpq's own names (password, sslpassword) and what people write instead, in a query or in "key=value" form.
-_PASSWORD_FIELD = re.compile(r"(?i)(?:pass\w*|pwd|secret|token)\s*=\s*([^&\s]+)")
+_PASSWORD_FIELD = re.compile(r"(?i)(?:pass\w*|pwd|secret|token)\s*=\s*('[^']*'|\"[^\"]*\"|[^&\s]+)")
 
 
 def parse_dsn(text: str) -> URL:
@@ -27,8 +28,11 @@ def parse_dsn(text: str) -> URL:
         raise ValueError(EXPECTED)
     if scheme.lower() not in _POSTGRES | _SQLITE:
         raise ValueError(f"must begin with postgres://, postgresql:// or sqlite:///, not {scheme}://")
-    port = _port_text(text)
+    authority, _, path = re.sub(r"[/?]", "\n", text.partition("://")[2], count=1).partition("\n")
+    port = _port_text(authority)
     if port is not None and not _is_port(port):
+        if "@" in path and "@" not in authority:
+            raise ValueError(_ENCODE)
         raise ValueError("must have a port between 1 and 65535")
     try:
         url = make_url(text)
@@ -40,7 +44,7 @@ def parse_dsn(text: str) -> URL:
 def _postgres(url: URL) -> URL:
     # SQLAlchemy takes the first @ as the end of the password, so the rest of a raw one would become the host.
     if "@" in (url.host or "") or "@" in (url.database or ""):
-        raise ValueError("must have its password percent-encoded: @ is %40, / is %2F, ? is %3F, : is %3A")
+        raise ValueError(_ENCODE)
     if not url.host and "host" not in url.query:
         raise ValueError("must name a host, as in postgres://user:password@host:5432/name")
     if not url.database:
@@ -58,9 +62,8 @@ def _sqlite(url: URL) -> URL:
     return url.set(drivername="sqlite")
 
 
-def _port_text(text: str) -> str | None:
+def _port_text(authority: str) -> str | None:
     """What stands where the port belongs, if anything does."""
-    authority = re.split(r"[/?]", text.partition("://")[2], maxsplit=1)[0]
     host = authority.rpartition("@")[2]
     host = host.rpartition("]")[2] if "[" in host else host
     return host.rpartition(":")[2] or None if ":" in host else None

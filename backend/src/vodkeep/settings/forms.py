@@ -338,6 +338,17 @@ def _identifier(text: str) -> str:
     return text
 
 
+def _user_name(text: str) -> str:
+    if ":" in _identifier(text):
+        raise ValueError("must not contain a colon, which ends the name in HTTP Basic authentication")
+    return text
+
+
+def _program(text: str) -> str:
+    """A name is looked up in ``PATH`` later; a path may begin with ``~``."""
+    return str(_path(text)) if "/" in text else text
+
+
 def decode_key(text: str) -> bytes:
     """The 32 bytes of an AES-256 key, from 64 hex digits or from base64 (either alphabet, padding optional).
 
@@ -376,6 +387,7 @@ Interval = Annotated[timedelta, Form("duration", _duration(timedelta(millisecond
 Delay = Annotated[timedelta, Form("duration", _duration(timedelta(0)))]
 Count = Annotated[int, Form("count", _count(1))]
 CountOrNone = Annotated[int, Form("count", _count(0))]
+Downloads = Annotated[int, Form("1 to 64", _count(1, 64))]
 Connections = Annotated[int, Form("1 to 32", _count(1, 32))]
 Limit = Annotated[int | None, Form("count", _limit)]
 Days = Annotated[int | None, Form("days", _limit)]
@@ -391,12 +403,13 @@ Scopes = Annotated[tuple[str, ...], Form("addresses, spaces between", _words, sh
 Listen = Annotated[HttpAddress, Form("host:port", _listen_address)]
 Folder = Annotated[Path, Form("path", _path)]
 FolderTemplate = Annotated[str, Form("template", _folder_template)]
-Program = Annotated[str | None, Form("path or name", str)]
+Program = Annotated[str | None, Form("path or name", _program)]
 Arguments = Annotated[
     tuple[str, ...],
     Form("arguments", _arguments, show=lambda value: _mask_arguments(shlex.join(value)), mask=_mask_arguments),
 ]
 Identifier = Annotated[str | None, Form("text", _identifier)]
+UserName = Annotated[str | None, Form("text", _user_name)]
 Secret = Annotated[SecretStr | None, Form("secret", _secret(4), mask=_hide)]
 AdminSecret = Annotated[SecretStr | None, Form("secret, 8 characters or more", _secret(8), mask=_hide)]
 ChatToken = Annotated[SecretStr | None, Form("secret", _chat_token, mask=_hide)]

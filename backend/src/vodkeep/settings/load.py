@@ -54,8 +54,15 @@ def load_settings(environ: Mapping[str, str], env_file: Path | None = None) -> S
             for detail in error.errors(include_url=False, include_input=False)
         ]
     if settings is None or problems:
-        raise SettingsError(problems)
+        order = list(variables)
+        raise SettingsError(sorted(problems, key=lambda problem: _position(problem, order)))
     return settings
+
+
+def _position(problem: str, order: list[str]) -> int:
+    """Problems of the file first, then in the order of the documentation."""
+    name = problem.partition(" ")[0]
+    return order.index(name) if name in order else -1
 
 
 def _read_file(path: Path, problems: list[str]) -> dict[str, str]:
@@ -170,4 +177,7 @@ def _shown(variable: Variable, value: str) -> str:
     masked = variable.form.mask(value)
     if masked == MASK:
         return MASK
-    return f'"{masked if len(masked) <= _LONGEST_SHOWN else masked[: _LONGEST_SHOWN - 1] + "…"}"'
+    if len(masked) > _LONGEST_SHOWN:
+        masked = masked[: _LONGEST_SHOWN - 1] + "…"
+    # A mark that turns the writing direction would turn our sentence too.
+    return '"' + "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in masked) + '"'

@@ -199,7 +199,7 @@ class WebSettings(Group):
     cors_allowed_origins: forms.Origins = _variable(
         "CORS_ALLOWED_ORIGINS", "", "Other sites whose pages may call the API. Empty: only the service's own pages."
     )
-    admin_username: forms.Identifier = _variable(
+    admin_username: forms.UserName = _variable(
         "ADMIN_USERNAME", None, "Name for `/admin/*` with a password; needs ADMIN_PASSWORD.", example="admin"
     )
     admin_password: forms.AdminSecret = _variable("ADMIN_PASSWORD", None, "Password of ADMIN_USERNAME.", secret=True)
@@ -226,7 +226,7 @@ class PipelineSettings(Group):
     process_interval: forms.Interval = _variable(
         "VOD_PROCESS_INTERVAL", "1m", "How often new VODs are looked for and due work is started."
     )
-    max_concurrent_downloads: forms.Count = _variable(
+    max_concurrent_downloads: forms.Downloads = _variable(
         "MAX_CONCURRENT_DOWNLOADS",
         "1",
         "Broadcasts downloaded at the same time. One usually fills the line already, see CAPTURE_CONNECTIONS.",
