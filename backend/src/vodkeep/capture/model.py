@@ -26,6 +26,11 @@ class InitSection:
     uri: str  # absolute
     byte_range: ByteRange | None = None
 
+    @property
+    def key(self) -> tuple[str, ByteRange | None]:
+        """What stays the same while hosts and tokens in the address change."""
+        return self.uri.split("?", 1)[0].rsplit("/", 1)[-1], self.byte_range
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

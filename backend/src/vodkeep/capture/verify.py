@@ -1,0 +1,165 @@
+"""Proves a finished file: every packet that was fetched is in it, in order, for the whole length."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import av
+import av.error
+
+from vodkeep.capture.model import PacketCounts
+from vodkeep.errors import TransientError
+
+_HASH_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One stream of a file."""
+
+    kind: str  # "video" or "audio"
+    codec: str
+    packets: int
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a media file really holds, found by reading every packet."""
+
+    size_bytes: int
+    sha256: str  # hexadecimal
+    duration_us: int  # from the first to the end of the last packet
+    packets: PacketCounts
+    streams: tuple[StreamFacts, ...]
+    in_order: bool  # decoding timestamps only ever grow
+
+
+class VerificationError(TransientError):
+    """The finished file is not what was fetched; it is thrown away and made again."""
+
+    code = "verify_failed"
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Read the file at ``path`` from end to end; raises `VerificationError` when it cannot be read."""
+    try:
+        with av.open(str(path), mode="r") as container:
+            streams = [stream for stream in container.streams if stream.type in ("video", "audio")]
+            packets = dict.fromkeys((stream.index for stream in streams), 0)
+            last_dts: dict[int, int] = {}
+            in_order = True
+            first_us, end_us = None, 0
+            for packet in container.demux(streams):
+                if not packet.size:
+                    continue
+                index = packet.stream.index
+                packets[index] += 1
+                if packet.dts is not None:
+                    in_order &= index not in last_dts or packet.dts > last_dts[index]
+                    last_dts[index] = packet.dts
+                if packet.pts is not None and packet.time_base is not None:
+                    start = int(packet.pts * packet.time_base * 1_000_000)
+                    first_us = start if first_us is None else min(first_us, start)
+                    end_us = max(end_us, start + int((packet.duration or 0) * packet.time_base * 1_000_000))
+            facts = tuple(
+                StreamFacts(
+                    kind=stream.type,
+                    codec=stream.codec_context.name if stream.codec_context else "",
+                    packets=packets[stream.index],
+                    width=getattr(stream, "width", None) or None,
+                    height=getattr(stream, "height", None) or None,
+                    fps=float(rate) if (rate := getattr(stream, "average_rate", None)) else None,
+                )
+                for stream in streams
+            )
+    except (av.error.FFmpegError, OSError) as error:
+        raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
+    return FileFacts(
+        size_bytes=path.stat().st_size,
+        sha256=hash_file(path),
+        duration_us=end_us - (first_us or 0),
+        packets=PacketCounts(
+            sum(fact.packets for fact in facts if fact.kind == "video"),
+            sum(fact.packets for fact in facts if fact.kind == "audio"),
+        ),
+        streams=facts,
+        in_order=in_order,
+    )
+
+
+def check_facts(facts: FileFacts, expected: PacketCounts, planned_us: int, tolerance_us: int) -> None:
+    """Compare a file with what was fetched.
+
+    ``planned_us`` is how long the playlist says it lasts; a file may differ by ``tolerance_us``, one segment, because
+    the playlist's own durations are rounded. Raises `VerificationError`.
+    """
+    if facts.packets.video != expected.video:
+        raise VerificationError(
+            f"The finished file holds {facts.packets.video} video packets, but {expected.video} were fetched."
+        )
+    if facts.packets.audio != expected.audio:
+        raise VerificationError(
+            f"The finished file holds {facts.packets.audio} audio packets, but {expected.audio} were fetched."
+        )
+    if not facts.in_order:
+        raise VerificationError("The timestamps of the finished file run backwards.")
+    if abs(facts.duration_us - planned_us) > tolerance_us:
+        raise VerificationError(
+            f"The finished file lasts {facts.duration_us / 1e6:.1f} s, "
+            f"but the playlist promises {planned_us / 1e6:.1f} s."
+        )
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def count_joined(paths: Sequence[Path]) -> PacketCounts:
+    """Count the packets of transport stream segments read as one stream, the way a muxer sees them.
+
+    A frame that begins in one segment and ends in the next is one packet here and none, or two, when the segments are
+    counted one by one. Raises `VerificationError` when they cannot be read.
+    """
+    video = audio = 0
+    try:
+        with av.open(_Joined(paths), mode="r", format="mpegts") as container:
+            for packet in container.demux():
+                if packet.size:
+                    video += packet.stream.type == "video"
+                    audio += packet.stream.type == "audio"
+    except (av.error.FFmpegError, OSError) as error:
+        raise VerificationError(f"The fetched segments cannot be read: {error}") from error
+    return PacketCounts(video, audio)
+
+
+class _Joined:
+    """Files, one after the other, as a readable stream for the demuxer."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = deque(paths)
+        self._file: IO[bytes] | None = None
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._file is None:
+                if not self._paths:
+                    return b""
+                self._file = self._paths.popleft().open("rb")
+            chunk = self._file.read(size)
+            if chunk:
+                return chunk
+            self._file.close()
+            self._file = None
