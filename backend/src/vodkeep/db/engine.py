@@ -36,7 +36,6 @@ T = TypeVar("T")
 PING_LIMIT_S = 2.0
 """A database that does not answer within this time counts as away."""
 
-_POOL_TIMEOUT_S = 10.0
 _WRITE = "vodkeep_write"
 
 
@@ -73,17 +72,18 @@ class UnitOfWork:
 class Database:
     """SQLite or PostgreSQL behind one face; thread-safe. Nothing is opened before the first use.
 
-    ``pool_size`` bounds the connections used for work; one more is kept for ``ping``, so that a busy
-    service is not reported as dead.
+    ``pool_size`` is the number of threads and connections for work; two more connections are for ``ping`` and for the
+    one writer of SQLite, so that a busy service is not reported as dead. ``pool_timeout_s`` bounds the wait for one.
     """
 
-    def __init__(self, url: URL, *, pool_size: int = 5) -> None:
+    def __init__(self, url: URL, *, pool_size: int = 5, pool_timeout_s: float = 10.0) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         if self.is_sqlite and url.database in (None, "", ":memory:"):
             raise ValueError("a database in memory keeps nothing; name a file")
         self.url = url.set(drivername="sqlite" if self.is_sqlite else "postgresql+psycopg")
         self.address = _address(self.url)
         self._pool_size = pool_size
+        self._pool_timeout_s = pool_timeout_s
         # One writer at a time in this process, first come first served; SQLite's own waiting is a lottery.
         self._write_turn = threading.Lock()
         self._limiters: dict[str, anyio.lowlevel.RunVar[anyio.CapacityLimiter]] = {
@@ -94,7 +94,7 @@ class Database:
             connect_args=self._connect_arguments(),
             pool_size=pool_size,
             max_overflow=2,
-            pool_timeout=_POOL_TIMEOUT_S,
+            pool_timeout=pool_timeout_s,
             pool_pre_ping=not self.is_sqlite,
             pool_use_lifo=True,
             # Another DSN's parameters in an error or a log line would be personal data at best.
@@ -215,11 +215,11 @@ class Database:
         original = error.orig if isinstance(error, DBAPIError) else error
         reason: Reason | None = None
         if isinstance(error, PoolTimeoutError):
-            reason = Reason(f"no connection was free within {_POOL_TIMEOUT_S:.0f} s")
+            reason = Reason(f"no connection was free within {self._pool_timeout_s:g} s")
         elif isinstance(original, sqlite3.Error):
             reason = sqlite.reason(original, write=write)
         elif isinstance(original, psycopg.Error):
-            reason = postgresql.reason(original, self.url.password)
+            reason = postgresql.reason(original, write=write, secret=self.url.password)
         elif isinstance(original, OSError) and self.is_sqlite and _names(original, self.path):
             reason = Reason(
                 f"the file cannot be created ({original.strerror})",

@@ -111,8 +111,9 @@ def begin(connection: Connection, *, write: bool) -> None:
 
 # Errors of a running statement are told apart by SQLSTATE
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_READ_ONLY = "25006"
 _BY_SQLSTATE = {
-    "25006": Reason("it is a read-only replica", remedy="Point DB_DSN at the primary server."),
+    _READ_ONLY: Reason("it is a read-only replica", remedy="Point DB_DSN at the primary server."),
     "40001": Reason("two transactions got into each other's way (serialization failure)"),
     "40P01": Reason("two transactions waited for each other (deadlock)"),
     "53100": Reason("its disk is full", "database_full", "Free space where PostgreSQL keeps its data."),
@@ -212,12 +213,15 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], str, str, str], ...] = tuple(
 )
 
 
-def reason(error: psycopg.Error, secret: str | None = None) -> Reason | None:
+def reason(error: psycopg.Error, *, write: bool, secret: str | None) -> Reason | None:
     """Why ``error`` means that the database is unavailable; ``None`` when it means something else.
 
+    ``write`` tells whether the unit may write: in one that only reads, an attempt to write is a bug of ours.
     ``secret`` (the password) is masked, should the driver ever repeat it.
     """
     sqlstate = error.sqlstate
+    if sqlstate == _READ_ONLY and not write:
+        return None
     if sqlstate in _BY_SQLSTATE:
         return _BY_SQLSTATE[sqlstate]
     if not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):

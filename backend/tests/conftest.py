@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests live in ``support``; importing them starts nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = [
+    "support.clock",
+    "support.postgres",
+    "support.databases",  # imports support.postgres, which must have been registered before
+]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The service runs on asyncio, and so do its tests."""
+    return "asyncio"
