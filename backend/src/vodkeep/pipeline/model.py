@@ -1,7 +1,19 @@
-"""The words of the pipeline: the states of an item and the moves between them."""
+"""The words of the pipeline: the states of an item, the moves between them, and what the planner sees.
+
+The state machine of ``vods.download_state`` is written here and nowhere else::
+
+    pending ─┐
+    waiting ─┼─claim─> downloading ──> verifying ──> downloaded ──> uploading ──> done
+    failed  ─┘             │               │              └────────────────────────^
+                           └───────────────┴──> failed | parked | canceled | waiting (still live) | pending (released)
+
+An operator's reset (``docs/operations.md``) leads from any settled state back to ``downloading``. A run that was
+killed leaves its row in a running state; the next claim takes it from there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +22,7 @@ from enum import StrEnum
 class DownloadState(StrEnum):
     """Where an item stands; stored in ``vods.download_state``."""
 
-    PENDING = "pending"  # known, nothing done yet
+    PENDING = "pending"  # known, nothing done yet, or handed back at a shutdown
     WAITING = "waiting"  # still live on Twitch; looked at again after ``not_before``
     DOWNLOADING = "downloading"  # segments are being fetched
     VERIFYING = "verifying"  # everything is fetched; muxed, counted and checked
@@ -22,7 +34,47 @@ class DownloadState(StrEnum):
     CANCELED = "canceled"  # stopped by a person
 
 
+# A run holds the row; nobody else may write it.
 RUNNING = frozenset({DownloadState.DOWNLOADING, DownloadState.VERIFYING, DownloadState.UPLOADING})
+
+# The service has said its word about the item: every row it leaves here is processed or carries a sentence in
+# processing_error. One with neither was reset by an operator.
+SETTLED = frozenset({DownloadState.DONE, DownloadState.FAILED, DownloadState.PARKED, DownloadState.CANCELED})
+
+_S = DownloadState
+
+# Every move there is. ``downloading -> downloading`` is a new run taking over from one that was killed.
+MOVES: Mapping[DownloadState, frozenset[DownloadState]] = {
+    _S.PENDING: frozenset({_S.DOWNLOADING, _S.CANCELED}),
+    _S.WAITING: frozenset({_S.DOWNLOADING, _S.PENDING, _S.CANCELED}),
+    _S.DOWNLOADING: frozenset(
+        {_S.DOWNLOADING, _S.VERIFYING, _S.PENDING, _S.WAITING, _S.FAILED, _S.PARKED, _S.CANCELED}
+    ),
+    _S.VERIFYING: frozenset({_S.DOWNLOADED, _S.DOWNLOADING, _S.PENDING, _S.WAITING, _S.FAILED, _S.PARKED, _S.CANCELED}),
+    _S.DOWNLOADED: frozenset({_S.UPLOADING, _S.DONE, _S.PENDING, _S.CANCELED}),
+    _S.UPLOADING: frozenset({_S.UPLOADING, _S.DOWNLOADED, _S.DONE, _S.FAILED, _S.PARKED, _S.CANCELED}),
+    _S.DONE: frozenset({_S.DOWNLOADING, _S.PENDING}),
+    _S.FAILED: frozenset({_S.DOWNLOADING, _S.UPLOADING, _S.PENDING, _S.CANCELED}),
+    _S.PARKED: frozenset({_S.DOWNLOADING, _S.PENDING, _S.CANCELED}),
+    _S.CANCELED: frozenset({_S.DOWNLOADING, _S.PENDING}),
+}
+
+
+class IllegalMove(Exception):
+    """A move the state machine does not have; always a bug of the caller."""
+
+
+def check_move(source: DownloadState, target: DownloadState) -> None:
+    """Raise :class:`IllegalMove` unless an item may go from ``source`` to ``target``."""
+    if target not in MOVES[source]:
+        raise IllegalMove(f"an item never goes from {source} to {target}")
+
+
+class Stage(StrEnum):
+    """A unit of work with slots of its own; an engine runs one stage of one item at a time."""
+
+    CAPTURE = "capture"
+    PUBLISH = "publish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +87,30 @@ class QueueItem:
     date: datetime | None  # start of the broadcast, UTC
     duration_seconds: int | None
     processed: bool
-    processing_error: str | None  # the last failure as a sentence; NULL with a settled state is an operator's reset
+    processing_error: str | None  # the last failure as a sentence
     error_code: str | None
     download_state: DownloadState
     download_retries: int  # attempts that failed since the last success or reset
     not_before: datetime | None  # not due before this instant, UTC
     priority: int  # higher first
     generation: int  # fence: raised by every claim
+    skip_upload: bool = False
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether an operator asked for it again with the statement of the operations page.
+
+        ``UPDATE vods SET processed=0, processing_error=NULL, youtube_url=NULL WHERE twitch_vod_id='...'`` leaves
+        this mark in every settled state, and nothing the service writes does.
+        """
+        return not self.processed and self.processing_error is None and self.download_state in SETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One stage of one item at work in an engine."""
+
+    stage: Stage
+    twitch_vod_id: str
+    channel: str  # login
+    probe: bool = False  # the one attempt that tells whether an open breaker may close

@@ -1,0 +1,49 @@
+"""Tells people about breakers: the log lines and the gauge, each change once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
+from vodkeep.pipeline.metrics import PipelineMetrics
+from vodkeep.telemetry.log import Logger
+
+
+class Circuits:
+    """Remembers which breakers are known to be open; ``kv`` stays the truth."""
+
+    def __init__(self, *, log: Logger, metrics: PipelineMetrics) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._open: dict[str, bool] = {}
+
+    def attempt_ended(self, channel: str, before: Breaker, after: Breaker, now: datetime) -> None:
+        """An attempt took the channel's breaker from ``before`` to ``after``, committed."""
+        probe_failed = (
+            before.phase is BreakerPhase.HALF_OPEN
+            and after.phase is BreakerPhase.OPEN
+            and after.open_until is not None
+            and after.open_until > now
+        )
+        self._show(channel, after, again=probe_failed, by="attempt")
+
+    def observe(self, breakers: Mapping[str, Breaker], channels: Collection[str]) -> None:
+        """Show what ``kv`` says, also when an operator changed it; ``channels`` always have a gauge."""
+        for channel in {*channels, *breakers, *self._open}:
+            self._show(channel, breakers.get(channel, CLOSED), again=False, by="kv")
+
+    def _show(self, channel: str, breaker: Breaker, *, again: bool, by: str) -> None:
+        known = self._open.get(channel, False)
+        self._open[channel] = breaker.is_open
+        self._metrics.circuit_open(channel, breaker.is_open)
+        if breaker.is_open and (again or not known):
+            self._log.warning(
+                "circuit opened",
+                channel=channel,
+                failures=breaker.failures,
+                open_until=breaker.open_until,
+                remedy="Look for the error that repeats: network, Twitch, or the client id and secret.",
+            )
+        elif known and not breaker.is_open:
+            self._log.info("circuit closed", channel=channel, by=by)

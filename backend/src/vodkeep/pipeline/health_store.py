@@ -1,0 +1,128 @@
+"""What the pipeline remembers in ``kv``: breakers, moving averages and when a job last ran.
+
+The keys are an interface (``docs/operations.md``): an operator deletes the three ``circuit_*`` keys to close every
+breaker, so they are read anew each time and never trusted to be there or to make sense.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select, text
+
+from vodkeep.db.kv import KvStore
+from vodkeep.db.tables import kv
+from vodkeep.pipeline.averages import next_average
+from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
+
+STATE = "circuit_state"
+FAILURES = "circuit_failures"
+OPEN_UNTIL = "circuit_open_until"
+
+AVG_DOWNLOAD_MS = "avg_download_ms"
+AVG_UPLOAD_MS = "avg_upload_ms"
+AVG_TOTAL_MS = "avg_total_ms"
+
+LAST_PROCESS = "job_vod_process_last"
+
+
+class HealthStore:
+    """The pipeline's part of ``kv`` on one connection; the caller's unit of work commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._kv = KvStore(connection)
+
+    def load_breakers(self) -> dict[str, Breaker]:
+        """The breakers that have ever counted a failure, by channel; all others are closed."""
+        rows = self._connection.execute(
+            select(kv.c.channel, kv.c.key, kv.c.value).where(kv.c.key.in_([STATE, FAILURES, OPEN_UNTIL]))
+        )
+        values: dict[str, dict[str, str]] = {}
+        for channel, key, value in rows:
+            values.setdefault(channel, {})[key] = value
+        return {channel: _breaker(found) for channel, found in values.items()}
+
+    def lock_breaker(self, channel: str) -> Breaker:
+        """The channel's breaker, which nobody else changes until the transaction ends."""
+        self._lock(f"circuit:{channel}")
+        found = {key: self._kv.get(key, channel=channel) for key in (STATE, FAILURES, OPEN_UNTIL)}
+        return _breaker({key: value for key, value in found.items() if value is not None})
+
+    def save_breaker(self, channel: str, breaker: Breaker, now: datetime) -> None:
+        """Write the channel's breaker; a closed one without failures leaves no keys behind."""
+        if breaker == CLOSED:
+            self._kv.delete(STATE, FAILURES, OPEN_UNTIL, channel=channel)
+            return
+        self._kv.set(STATE, breaker.phase, now, channel=channel)
+        self._kv.set(FAILURES, str(breaker.failures), now, channel=channel)
+        if breaker.open_until is None:
+            self._kv.delete(OPEN_UNTIL, channel=channel)
+        else:
+            self._kv.set(OPEN_UNTIL, _written(breaker.open_until), now, channel=channel)
+
+    def average_in(self, key: str, sample_ms: float, now: datetime, *, channel: str) -> None:
+        """Let ``sample_ms`` move the average ``key``, of the channel and of the whole service."""
+        self._lock("averages")
+        for scope in (channel, ""):
+            average = _number(self._kv.get(key, channel=scope))
+            self._kv.set(key, str(round(next_average(average, sample_ms))), now, channel=scope)
+
+    def load_averages(self, channel: str = "") -> dict[str, float]:
+        """The moving averages in milliseconds that exist, of the whole service by default."""
+        found = {
+            key: _number(self._kv.get(key, channel=channel)) for key in (AVG_DOWNLOAD_MS, AVG_UPLOAD_MS, AVG_TOTAL_MS)
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    def note_cycle(self, now: datetime) -> None:
+        """A processing cycle ran at ``now``."""
+        self._kv.set(LAST_PROCESS, _written(now), now)
+
+    def last_cycle(self) -> datetime | None:
+        """When the last processing cycle ran, or ``None`` before the first."""
+        return _instant(self._kv.get(LAST_PROCESS))
+
+    def _lock(self, name: str) -> None:
+        # A SQLite writer is alone anyway. A row lock would not do on PostgreSQL: the row may not exist yet.
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"vodkeep:{name}"}
+            )
+
+
+def _breaker(values: dict[str, str]) -> Breaker:
+    """The breaker that ``kv`` describes; missing or foreign values count as closed."""
+    failures = int(_number(values.get(FAILURES)) or 0)
+    try:
+        phase = BreakerPhase(values.get(STATE, BreakerPhase.CLOSED))
+    except ValueError:
+        phase = BreakerPhase.CLOSED
+    if phase is BreakerPhase.CLOSED:
+        return Breaker(BreakerPhase.CLOSED, failures, None)
+    # Without a readable deadline it would hold for ever; it lets a probe through instead.
+    return Breaker(phase, failures, _instant(values.get(OPEN_UNTIL)))
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _instant(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def _number(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None

@@ -1,0 +1,281 @@
+"""The pipeline at work: discover, plan, start, again and again.
+
+Three tasks. The *cycle* runs every ``interval``: it discovers each channel, writes when it ran, and rings the bell.
+The *planner* sleeps until the bell rings (a cycle, a free slot, a request) or the next wait is over, then loads the
+queue, asks :func:`~vodkeep.pipeline.due.plan_due` and starts what is due. The *engine* runs the jobs. A hanging
+discovery therefore never holds up a download, and a backoff of two seconds is two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import anyio
+
+from vodkeep.clock import Clock
+from vodkeep.db.engine import Database, UnitOfWork
+from vodkeep.errors import DatabaseUnavailable, VodkeepError
+from vodkeep.pipeline.breaker import Breaker, Gate, gate
+from vodkeep.pipeline.circuits import Circuits
+from vodkeep.pipeline.due import plan_due
+from vodkeep.pipeline.engine import Bell, Engine
+from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.metrics import PipelineMetrics
+from vodkeep.pipeline.model import Job, QueueItem, Stage
+from vodkeep.pipeline.store import FenceLost, QueueStore
+from vodkeep.telemetry.correlation import bind_corr
+from vodkeep.telemetry.log import Logger
+
+Discover = Callable[[str], Awaitable[object]]
+"""Looks for new VODs of a channel (its login) and stores them."""
+
+# Rows read per planning. Far more than slots, so that a few whose channel shuts meanwhile do not matter.
+_QUEUE_WINDOW = 200
+
+_DISCOVERIES_AT_ONCE = 4
+
+# Waits between tries while the database is away.
+_DATABASE_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class ServedEngine(Engine, AbstractAsyncContextManager["ServedEngine"], Protocol):
+    """An engine whose jobs live as long as its block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a look at the queue brought."""
+
+    started: tuple[str, ...]  # ids
+    next_at: datetime | None  # when something becomes due by itself, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    queue: list[QueueItem]
+    captured: list[QueueItem]
+    breakers: Mapping[str, Breaker]
+    next_at: datetime | None
+
+
+class PipelineService:
+    """Keeps the channels' broadcasts; one per process."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        engine: ServedEngine,
+        bell: Bell,
+        circuits: Circuits,
+        clock: Clock,
+        log: Logger,
+        metrics: PipelineMetrics,
+        channels: tuple[str, ...],
+        discover: Discover,
+        interval: timedelta,
+        publishes: bool = False,
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._bell = bell
+        self._circuits = circuits
+        self._clock = clock
+        self._log = log
+        self._metrics = metrics
+        self._channels = channels
+        self._discover = discover
+        self._interval_s = interval.total_seconds()
+        self._publishes = publishes
+        self._stopping = anyio.Event()
+        self._database_away = False
+        self._measured: set[str] = set()
+        # Whether nothing is left that an earlier run, which published, meant to publish.
+        self._settled = False
+
+    async def run(self) -> None:
+        """Work until canceled or :meth:`stop`; returns once every job has ended and handed its item back."""
+        async with self._engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run_planner)
+            tasks.start_soon(self._run_cycles)
+            await self._stopping.wait()
+            self._log.info("stopping")
+            tasks.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """End :meth:`run`: take no more work, stop the jobs, keep what they fetched."""
+        self._stopping.set()
+
+    def wake(self) -> None:
+        """Look at the queue now: something in it has changed."""
+        self._bell.ring()
+
+    async def jobs(self) -> list[Job]:
+        """The jobs at work."""
+        return await self._engine.running()
+
+    async def cancel(self, item_id: str, *, corr: str | None = None) -> bool:
+        """Stop the item for good; ``True`` once nothing of it runs any more (within two seconds).
+
+        Raises ``UnknownItem``, ``IllegalMove`` (it is done) and ``DatabaseUnavailable``.
+        """
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> None:
+            QueueStore(unit.connection).cancel(item_id, now, corr=corr)
+            unit.commit()
+
+        await self._database.run(work)
+        return await self._engine.cancel(item_id)
+
+    async def retry(self, item_id: str, *, corr: str | None = None) -> None:
+        """Make the item due at once, its attempts counted anew.
+
+        Raises ``UnknownItem``, ``IllegalMove`` (it is at work) and ``DatabaseUnavailable``.
+        """
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> None:
+            QueueStore(unit.connection).retry(item_id, now, corr=corr)
+            unit.commit()
+
+        await self._database.run(work)
+        self.wake()
+
+    async def plan(self) -> Plan:
+        """Load the queue and start what is due; raises ``DatabaseUnavailable``."""
+        now = self._clock.now()
+        running = await self._engine.running()
+        seen = await self._database.run(lambda unit: self._look(unit, now, running), write=False)
+        self._circuits.observe(seen.breakers, self._channels)
+        for item in seen.captured:
+            await self._settle(item, now)
+        self._settled = not seen.captured
+        due = plan_due(seen.queue, running=running, slots=self._engine.slots, breakers=seen.breakers, now=now)
+        started = [one for one in due if await self._engine.start(one.stage, one.item, probe=one.probe)]
+        if seen.captured or any(one.probe for one in started):
+            # What was read did not show all there is: captured items come in windows, and the rows of a channel that
+            # may only start one probe can have hidden those of others.
+            self._bell.ring()
+        return Plan(tuple(one.item.twitch_vod_id for one in started), seen.next_at)
+
+    async def _run_planner(self) -> None:
+        tries = 0
+        while True:
+            try:
+                plan = await self.plan()
+            except DatabaseUnavailable as error:
+                self._note_database(error)
+                wait_s: float | None = _DATABASE_WAITS_S[min(tries, len(_DATABASE_WAITS_S) - 1)]
+                tries += 1
+            else:
+                self._note_database(None)
+                tries = 0
+                wait_s = None if plan.next_at is None else (plan.next_at - self._clock.now()).total_seconds()
+            await self._wait_for_bell(wait_s)
+
+    async def _run_cycles(self) -> None:
+        while True:
+            started = self._clock.monotonic()
+            await self._cycle()
+            await self._clock.sleep(max(0.0, self._interval_s - (self._clock.monotonic() - started)))
+
+    async def _cycle(self) -> None:
+        limiter = anyio.CapacityLimiter(_DISCOVERIES_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for channel in self._channels:
+                tasks.start_soon(self._discover_channel, channel, limiter)
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> dict[str, int]:
+            HealthStore(unit.connection).note_cycle(now)
+            depths = QueueStore(unit.connection).depths()
+            unit.commit()
+            return depths
+
+        try:
+            depths = await self._database.run(work)
+        except DatabaseUnavailable as error:
+            self._note_database(error)
+        else:
+            self._show_depths(depths)
+            self._log.debug("cycle", queue_depth=sum(depths.values()))
+        for channel in self._channels:
+            self._metrics.cycle(channel)
+        self._bell.ring()
+
+    async def _discover_channel(self, channel: str, limiter: anyio.CapacityLimiter) -> None:
+        async with limiter:
+            with bind_corr():
+                try:
+                    await self._discover(channel)
+                except DatabaseUnavailable as error:
+                    self._note_database(error)
+                except VodkeepError as error:
+                    self._log.warning(
+                        "discovery failed", channel=channel, code=error.code, error=str(error), remedy=error.remedy
+                    )
+                except Exception:  # noqa: BLE001 - the task ends here
+                    self._log.exception("discovery ended in a bug", channel=channel)
+
+    def _look(self, unit: UnitOfWork, now: datetime, running: list[Job]) -> _Seen:
+        store = QueueStore(unit.connection)
+        breakers = HealthStore(unit.connection).load_breakers()
+        shut = {channel for channel, breaker in breakers.items() if gate(breaker, now) is Gate.SHUT}
+        shut |= {job.channel for job in running if job.probe}
+        opening = [b.open_until for b in breakers.values() if b.open_until is not None and b.open_until > now]
+        occupied = sum(job.stage is Stage.CAPTURE for job in running)
+        queue: list[QueueItem] = []
+        if occupied < self._engine.slots.get(Stage.CAPTURE, 0):
+            ids = [job.twitch_vod_id for job in running]
+            queue = store.load_queue(now, limit=_QUEUE_WINDOW, running=ids, shut_channels=shut)
+        captured = [] if self._publishes or self._settled else store.load_captured(limit=_QUEUE_WINDOW)
+        ripe = store.next_not_before(now)
+        return _Seen(queue, captured, breakers, min([*opening, *([ripe] if ripe else [])], default=None))
+
+    async def _settle(self, item: QueueItem, now: datetime) -> None:
+        """Finish an item that was meant to be published while publishing was on."""
+
+        def work(unit: UnitOfWork) -> None:
+            QueueStore(unit.connection).settle_captured(item, now, corr=None)
+            unit.commit()
+
+        try:
+            await self._database.run(work)
+        except FenceLost:
+            self._log.debug("changed meanwhile", vod_id=item.twitch_vod_id)
+
+    def _show_depths(self, depths: Mapping[str, int]) -> None:
+        """Set the gauge of every channel that has or had something, so that none keeps an old figure."""
+        self._measured |= {*self._channels, *depths}
+        for channel in self._measured:
+            self._metrics.queue_depth(channel, depths.get(channel, 0))
+
+    def _note_database(self, error: DatabaseUnavailable | None) -> None:
+        """Say once that the database is away and once that it is back."""
+        away = error is not None
+        if away != self._database_away:
+            if error is not None:
+                self._log.error("the database is away", error=str(error), remedy=error.remedy)
+            else:
+                self._log.info("the database is back")
+        self._database_away = away
+
+    async def _wait_for_bell(self, seconds: float | None) -> None:
+        """Return when the bell rings or after ``seconds``, whichever comes first."""
+        if seconds is None:
+            await self._bell.wait()
+            return
+        async with anyio.create_task_group() as tasks:
+
+            async def ring_later() -> None:
+                await self._clock.sleep(seconds)
+                self._bell.ring()
+
+            tasks.start_soon(ring_later)
+            await self._bell.wait()
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,656 @@
+"""The queue in the database: rows of ``vods``, their moves, and the figures about them.
+
+Two rules hold for every statement here that changes a row. A run first *claims* its item, which raises
+``generation``; each later write names that generation, and one that matches no row raises :class:`FenceLost`, so that a
+run that was believed dead can do nothing when it wakes up. And each move appends its row to ``events`` in the same
+transaction, so that the timeline of an item never disagrees with its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, and_, case, func, or_, select, update
+
+from vodkeep.db.events import EventLog
+from vodkeep.db.tables import events, vods
+from vodkeep.pipeline.due import DueReason, due_reason
+from vodkeep.pipeline.model import RUNNING, SETTLED, DownloadState, IllegalMove, QueueItem, check_move
+from vodkeep.pipeline.outcome import BUG, OWN_CODES, Setback
+
+_S = DownloadState
+
+# The code of the events that start the count of attempts anew.
+RESET = "reset"
+
+# What moves without an error are called in `events.code`.
+_RELEASED = "released"
+_RESUMED = "resumed"
+_CANCELED = "canceled"
+
+_COLUMNS = (
+    vods.c.twitch_vod_id,
+    vods.c.channel,
+    vods.c.title,
+    vods.c.date,
+    vods.c.duration_seconds,
+    vods.c.processed,
+    vods.c.processing_error,
+    vods.c.error_code,
+    vods.c.download_state,
+    vods.c.download_retries,
+    vods.c.not_before,
+    vods.c.priority,
+    vods.c.generation,
+    vods.c.skip_upload,
+)
+
+
+class FenceLost(Exception):
+    """The row is no longer this run's to write: another run, a cancel or an operator took it."""
+
+
+class NotDue(Exception):
+    """The item changed between planning and claiming; nothing was written."""
+
+
+class UnknownItem(Exception):
+    """No row has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right of one run to write one row."""
+
+    item: QueueItem  # as it stands after the claim; its generation is the fence
+    attempt: int  # which attempt this is since the last success or reset, from 1
+    reason: DueReason
+    corr: str  # follows the item from the request or cycle that made it due
+
+    @property
+    def item_id(self) -> str:
+        """The item's Twitch video id."""
+        return self.item.twitch_vod_id
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many items there are, in the words of ``/status``."""
+
+    pending: int  # unprocessed, neither errored nor canceled: queued, waiting or at work
+    errored: int  # failed (tried again) or parked (needs a person)
+    canceled: int
+    processed: int
+    by_state: Mapping[DownloadState, int]
+
+    @property
+    def depth(self) -> int:
+        """Unprocessed items, whatever the reason."""
+        return self.pending + self.errored + self.canceled
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSummary:
+    """An item as lists show it."""
+
+    twitch_vod_id: str
+    channel: str
+    title: str
+    date: datetime | None
+    duration_seconds: int | None
+    download_state: DownloadState
+    processed: bool
+    processing_error: str | None
+    error_code: str | None
+    download_retries: int
+    not_before: datetime | None
+    download_bytes: int
+    download_total: int | None
+    progress_updated_at: datetime | None
+    downloaded_path: str | None
+    youtube_url: str | None
+    completeness: float | None
+    priority: int
+    updated_at: datetime
+
+
+_SUMMARY_COLUMNS = (
+    vods.c.twitch_vod_id,
+    vods.c.channel,
+    vods.c.title,
+    vods.c.date,
+    vods.c.duration_seconds,
+    vods.c.download_state,
+    vods.c.processed,
+    vods.c.processing_error,
+    vods.c.error_code,
+    vods.c.download_retries,
+    vods.c.not_before,
+    vods.c.download_bytes,
+    vods.c.download_total,
+    vods.c.progress_updated_at,
+    vods.c.downloaded_path,
+    vods.c.youtube_url,
+    vods.c.completeness,
+    vods.c.priority,
+    vods.c.updated_at,
+)
+
+
+class QueueStore:
+    """The queue on one connection; the caller's unit of work commits. Times are aware and in UTC."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def load_queue(
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        running: Collection[str] = (),
+        shut_channels: Collection[str] = (),
+    ) -> list[QueueItem]:
+        """The first ``limit`` rows, in the order of the queue, that :func:`due_reason` could call due at ``now``.
+
+        ``running`` ids and the items of ``shut_channels`` (an open breaker) are left out here and not by the
+        planner, so that they never crowd out what can run.
+        """
+        query = (
+            select(*_COLUMNS)
+            .where(vods.c.processed == 0, _is_due_at(now))
+            .order_by(vods.c.priority.desc(), vods.c.date.asc().nulls_last(), vods.c.twitch_vod_id)
+            .limit(limit)
+        )
+        if running:
+            query = query.where(vods.c.twitch_vod_id.not_in(running))
+        if shut_channels:
+            query = query.where(vods.c.channel.not_in(shut_channels))
+        return self._items(query)
+
+    def next_not_before(self, now: datetime) -> datetime | None:
+        """The first instant after ``now`` at which a waiting or failed item becomes due by itself."""
+        query = select(func.min(vods.c.not_before)).where(
+            vods.c.processed == 0,
+            vods.c.not_before > now,
+            vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED]),
+        )
+        first: datetime | None = self._connection.execute(query).scalar()
+        return first
+
+    def find(self, item_id: str) -> QueueItem | None:
+        """The item, or ``None`` when no row has this id."""
+        rows = self._items(select(*_COLUMNS).where(vods.c.twitch_vod_id == item_id))
+        return rows[0] if rows else None
+
+    def load_captured(self, *, limit: int) -> list[QueueItem]:
+        """Items that are in their folder and not published, oldest first."""
+        return self._items(
+            select(*_COLUMNS)
+            .where(vods.c.processed == 0, vods.c.download_state == _S.DOWNLOADED)
+            .order_by(vods.c.date)
+            .limit(limit)
+        )
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim is still good; takes no lock."""
+        state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
+        return state in RUNNING
+
+    def own_failures(self, item_id: str) -> int:
+        """Failures whose cause was the item's own since the last success or reset, from its timeline."""
+        timeline = select(events.c.id).where(events.c.twitch_vod_id == item_id)
+        starts = timeline.where(or_(events.c.to_state == _S.DOWNLOADED, events.c.code == RESET))
+        start = self._connection.execute(starts.order_by(events.c.id.desc()).limit(1)).scalar() or 0
+        return self._connection.execute(
+            select(func.count())
+            .select_from(events)
+            .where(
+                events.c.twitch_vod_id == item_id,
+                events.c.id > start,
+                events.c.to_state == _S.FAILED,
+                events.c.code.in_(OWN_CODES),
+            )
+        ).scalar_one()
+
+    def counts(self, channel: str | None = None) -> QueueCounts:
+        """Figures of one channel, or of all."""
+        everything = self.counts_by_channel() if channel is None else self._counts(channel)
+        by_state: dict[DownloadState, int] = dict.fromkeys(DownloadState, 0)
+        for one in everything.values():
+            for state, number in one.by_state.items():
+                by_state[state] += number
+        return QueueCounts(
+            pending=sum(one.pending for one in everything.values()),
+            errored=sum(one.errored for one in everything.values()),
+            canceled=sum(one.canceled for one in everything.values()),
+            processed=sum(one.processed for one in everything.values()),
+            by_state=by_state,
+        )
+
+    def counts_by_channel(self) -> dict[str, QueueCounts]:
+        """Figures of every channel that has an item."""
+        return self._counts(None)
+
+    def depths(self) -> dict[str, int]:
+        """Unprocessed items per channel; a channel without any is absent."""
+        query = select(vods.c.channel, func.count().label("n")).where(vods.c.processed == 0).group_by(vods.c.channel)
+        return {row.channel: row.n for row in self._connection.execute(query)}
+
+    def depth(self) -> int:
+        """Unprocessed items of all channels."""
+        return self._connection.execute(
+            select(func.count()).select_from(vods).where(vods.c.processed == 0)
+        ).scalar_one()
+
+    def load_active(self) -> list[ItemSummary]:
+        """Items at work with their progress."""
+        query = (
+            select(*_SUMMARY_COLUMNS)
+            .where(vods.c.processed == 0, vods.c.download_state.in_(RUNNING))
+            .order_by(vods.c.twitch_vod_id)
+        )
+        return self._summaries(query)
+
+    def load_recent(self, *, limit: int, channel: str | None = None) -> list[ItemSummary]:
+        """The newest broadcasts, newest first; those without a date last."""
+        query = select(*_SUMMARY_COLUMNS).order_by(vods.c.date.desc().nulls_last(), vods.c.id.desc()).limit(limit)
+        return self._summaries(query if channel is None else query.where(vods.c.channel == channel))
+
+    # --- a run's writes ------------------------------------------------------------------------------------------
+
+    def claim(self, item: QueueItem, now: datetime, *, corr: str) -> Claim:
+        """Take ``item`` for a new run: raise its generation and set it ``downloading``.
+
+        An operator's reset starts the count of attempts anew. The claim carries the correlation id of the item's last
+        event, so that a request or the discovery can be followed through the run; ``corr`` stands in when there
+        is none. Raises :class:`NotDue` when the row is not as it was planned.
+        """
+        row = self._locked(item.twitch_vod_id)
+        if row is None or row.generation != item.generation or row.download_state is not item.download_state:
+            raise NotDue(f"{item.twitch_vod_id} changed since it was planned")
+        reason = due_reason(row, now)
+        if reason is None:
+            raise NotDue(f"{item.twitch_vod_id} is not due")
+        check_move(row.download_state, _S.DOWNLOADING)
+        anew = reason is DueReason.RESET
+        values: dict[str, Any] = {
+            "generation": vods.c.generation + 1,
+            "download_state": _S.DOWNLOADING,
+            "processing_error": None,
+            "error_code": None,
+            "not_before": None,
+            "updated_at": now,
+        }
+        if anew:
+            values |= {"download_retries": 0, "upload_retries": 0, "download_bytes": 0, "download_total": None}
+        if anew or reason is DueReason.NEW:
+            values["progress_updated_at"] = None
+        changed = self._connection.execute(
+            update(vods)
+            .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
+            .values(values)
+        )
+        if changed.rowcount != 1:
+            raise NotDue(f"{item.twitch_vod_id} was claimed by another run")
+        corr = self._last_corr(item.twitch_vod_id) or corr
+        code, sentence = _CLAIM_WORDS[reason]
+        self._append(item.twitch_vod_id, row.download_state, _S.DOWNLOADING, now, corr, code, sentence)
+        retries = 0 if anew else row.download_retries
+        claimed = replace(
+            row,
+            generation=row.generation + 1,
+            download_state=_S.DOWNLOADING,
+            download_retries=retries,
+            processing_error=None,
+            error_code=None,
+            not_before=None,
+        )
+        return Claim(claimed, retries + 1, reason, corr)
+
+    def save_progress(self, claim: Claim, now: datetime, *, fetched_bytes: int, total_bytes: int | None) -> None:
+        """Write how far the run is; callers keep to once a second."""
+        changed = self._connection.execute(
+            update(vods)
+            .where(*_fence(claim), vods.c.download_state.in_(RUNNING))
+            .values(download_bytes=fetched_bytes, download_total=total_bytes, progress_updated_at=now, updated_at=now)
+        )
+        if changed.rowcount != 1:
+            raise _lost(claim)
+
+    def save_verifying(self, claim: Claim, now: datetime) -> None:
+        """Everything is fetched and being checked; again is harmless."""
+        if self._held_state(claim) is not _S.VERIFYING:
+            self._move(claim, _S.VERIFYING, now)
+
+    def save_captured(
+        self, claim: Claim, now: datetime, *, path: str, size_bytes: int, completeness: float, publish: bool
+    ) -> DownloadState:
+        """The broadcast is in its folder, whole; return the state it now has.
+
+        With ``publish`` the item stays unprocessed in ``downloaded`` for the next stage, unless it is marked
+        ``skip_upload``; otherwise it is ``done`` and processed.
+        """
+        self.save_verifying(claim, now)
+        self._move(
+            claim,
+            _S.DOWNLOADED,
+            now,
+            values={
+                "downloaded_path": path,
+                "download_bytes": size_bytes,
+                "download_total": size_bytes,
+                "progress_updated_at": now,
+                "completeness": completeness,
+                "download_retries": 0,
+            },
+            sentence="The broadcast is whole and in its folder.",
+        )
+        if publish and not claim.item.skip_upload:
+            return _S.DOWNLOADED
+        self._move(claim, _S.DONE, now, source=_S.DOWNLOADED, values=_PROCESSED)
+        return _S.DONE
+
+    def save_setback(self, claim: Claim, now: datetime, setback: Setback) -> None:
+        """The attempt ended without a whole broadcast: the item waits, has failed or is parked."""
+        match setback.state:
+            case DownloadState.WAITING:
+                self.save_waiting(claim, now, setback)
+            case DownloadState.FAILED:
+                self.save_failed(claim, now, setback)
+            case DownloadState.PARKED:
+                self.save_parked(claim, now, setback)
+            case _:
+                raise ValueError(f"an attempt never ends in {setback.state}")
+
+    def save_waiting(self, claim: Claim, now: datetime, setback: Setback) -> None:
+        """The broadcast has not ended; nothing has failed, so nothing is written as an error."""
+        self._move_back(claim, _S.WAITING, now, setback, {"not_before": setback.not_before})
+
+    def save_failed(self, claim: Claim, now: datetime, setback: Setback) -> None:
+        """The attempt failed; the item is due again after ``setback.not_before``."""
+        self._move_back(claim, _S.FAILED, now, setback, _error_values(setback))
+
+    def save_parked(self, claim: Claim, now: datetime, setback: Setback) -> None:
+        """The item needs a person."""
+        self._move_back(claim, _S.PARKED, now, setback, _error_values(setback))
+
+    def release(self, claim: Claim, now: datetime) -> None:
+        """Hand the item back unfinished at a shutdown: due at the next start, no failure counted."""
+        self._move(
+            claim,
+            _S.PENDING,
+            now,
+            values={"not_before": None},
+            code=_RELEASED,
+            sentence="The service stopped; what was fetched is kept.",
+        )
+
+    # --- people's and the service's moves ------------------------------------------------------------------------
+
+    def cancel(self, item_id: str, now: datetime, *, corr: str | None, sentence: str = "Canceled.") -> QueueItem:
+        """Stop the item for good, until somebody asks for it again; it is not a failure.
+
+        Raises the generation, so that a run at work loses its fence wherever it runs. Canceling twice is harmless.
+        Raises :class:`UnknownItem`, and :class:`~vodkeep.pipeline.model.IllegalMove` when it is done.
+        """
+        item = self._locked(item_id)
+        if item is None:
+            raise UnknownItem(f"there is no item {item_id}")
+        if item.download_state is _S.CANCELED and not item.is_reset:
+            return item
+        if item.download_state is not _S.CANCELED:
+            check_move(item.download_state, _S.CANCELED)
+        values = {
+            "download_state": _S.CANCELED,
+            "processing_error": sentence,
+            "error_code": _CANCELED,
+            "not_before": None,
+        }
+        return self._take_over(item, now, values, corr, code=_CANCELED, sentence=sentence)
+
+    def retry(self, item_id: str, now: datetime, *, corr: str | None) -> QueueItem:
+        """Make the item due at once with its attempts counted anew, whatever settled state it is in.
+
+        The same as the operator's statement, with an event that names the request. An item that is pending already
+        stays as it is. Raises :class:`UnknownItem`, and :class:`~vodkeep.pipeline.model.IllegalMove` while it runs.
+        """
+        item = self._locked(item_id)
+        if item is None:
+            raise UnknownItem(f"there is no item {item_id}")
+        if item.download_state is _S.PENDING and item.not_before is None:
+            return item
+        if item.download_state in RUNNING:
+            raise IllegalMove(f"{item_id} is {item.download_state}; cancel it first")
+        if item.download_state is not _S.PENDING:
+            check_move(item.download_state, _S.PENDING)
+        values = {
+            "download_state": _S.PENDING,
+            "processed": 0,
+            "processing_error": None,
+            "error_code": None,
+            "not_before": None,
+            "download_retries": 0,
+            "upload_retries": 0,
+        }
+        return self._take_over(item, now, values, corr, code=RESET, sentence="Asked for again.")
+
+    def settle_captured(self, item: QueueItem, now: datetime, *, corr: str | None) -> QueueItem:
+        """``downloaded`` becomes ``done`` because nothing is to be published; raises :class:`FenceLost`."""
+        current = self._locked(item.twitch_vod_id)
+        if current is None or current.generation != item.generation or current.download_state is not _S.DOWNLOADED:
+            raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
+        values = {"download_state": _S.DONE, **_PROCESSED}
+        return self._take_over(current, now, values, corr, code=None, sentence="Nothing is to be published.")
+
+    # --- how it is done ------------------------------------------------------------------------------------------
+
+    def _move(
+        self,
+        claim: Claim,
+        target: DownloadState,
+        now: datetime,
+        *,
+        source: DownloadState | None = None,
+        values: Mapping[str, Any] | None = None,
+        code: str | None = None,
+        sentence: str = "",
+        remedy: str = "",
+    ) -> None:
+        source = source or self._held_state(claim)
+        check_move(source, target)
+        changed = self._connection.execute(
+            update(vods)
+            .where(*_fence(claim), vods.c.download_state == source)
+            .values({"download_state": target, "updated_at": now, **(values or {})})
+        )
+        if changed.rowcount != 1:
+            raise _lost(claim)
+        self._append(claim.item_id, source, target, now, claim.corr, code, sentence, remedy)
+
+    def _move_back(
+        self, claim: Claim, target: DownloadState, now: datetime, setback: Setback, values: Mapping[str, Any]
+    ) -> None:
+        self._move(
+            claim,
+            target,
+            now,
+            values=values,
+            code=setback.code,
+            sentence=setback.sentence,
+            remedy=setback.remedy,
+        )
+
+    def _take_over(
+        self,
+        item: QueueItem,
+        now: datetime,
+        values: Mapping[str, Any],
+        corr: str | None,
+        *,
+        code: str | None,
+        sentence: str,
+    ) -> QueueItem:
+        changed = self._connection.execute(
+            update(vods)
+            .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
+            .values({**values, "generation": vods.c.generation + 1, "updated_at": now})
+        )
+        if changed.rowcount != 1:
+            raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
+        target = DownloadState(values["download_state"])
+        self._append(item.twitch_vod_id, item.download_state, target, now, corr, code, sentence)
+        after = self.find(item.twitch_vod_id)
+        assert after is not None
+        return after
+
+    def _held_state(self, claim: Claim) -> DownloadState:
+        """The running state the claim's row is in; locked until the transaction ends."""
+        state = self._connection.execute(
+            select(vods.c.download_state).where(*_fence(claim)).with_for_update()
+        ).scalar_one_or_none()
+        if state not in RUNNING:
+            raise _lost(claim)
+        return DownloadState(state)
+
+    def _locked(self, item_id: str) -> QueueItem | None:
+        rows = self._items(select(*_COLUMNS).where(vods.c.twitch_vod_id == item_id).with_for_update())
+        return rows[0] if rows else None
+
+    def _items(self, query: Select[Any]) -> list[QueueItem]:
+        return [_item(row) for row in self._connection.execute(query).mappings()]
+
+    def _summaries(self, query: Select[Any]) -> list[ItemSummary]:
+        return [_summary(row) for row in self._connection.execute(query).mappings()]
+
+    def _last_corr(self, item_id: str) -> str | None:
+        corr: str | None = self._connection.execute(
+            select(events.c.corr).where(events.c.twitch_vod_id == item_id).order_by(events.c.id.desc()).limit(1)
+        ).scalar_one_or_none()
+        return corr
+
+    def _append(
+        self,
+        item_id: str,
+        source: DownloadState,
+        target: DownloadState,
+        now: datetime,
+        corr: str | None,
+        code: str | None,
+        sentence: str,
+        remedy: str = "",
+    ) -> None:
+        EventLog(self._connection).append(
+            item_id,
+            at=now,
+            kind="state",
+            from_state=source,
+            to_state=target,
+            code=code,
+            sentence=sentence,
+            remedy=remedy,
+            corr=corr,
+        )
+
+    def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
+        kinds = (
+            vods.c.channel,
+            vods.c.processed,
+            vods.c.download_state,
+            case((vods.c.processing_error.is_(None), 0), else_=1),
+        )
+        query = select(*kinds, func.count()).group_by(*kinds)
+        if channel is not None:
+            query = query.where(vods.c.channel == channel)
+        tallies: dict[str, list[tuple[bool, DownloadState, bool, int]]] = {}
+        for login, processed, state, has_error, number in self._connection.execute(query):
+            tallies.setdefault(login, []).append((bool(processed), DownloadState(state), bool(has_error), number))
+        return {login: _tally(tally) for login, tally in tallies.items()}
+
+
+_PROCESSED: Mapping[str, Any] = {"processed": 1, "processing_error": None, "error_code": None, "not_before": None}
+
+_CLAIM_WORDS: Mapping[DueReason, tuple[str | None, str]] = {
+    DueReason.NEW: (None, ""),
+    DueReason.RETRY: (None, ""),
+    DueReason.ENDED: (None, ""),
+    DueReason.RESUMED: (_RESUMED, "The run before was cut off; what it fetched is kept."),
+    DueReason.RESET: (RESET, "An operator asked for it again."),
+}
+
+
+def _lost(claim: Claim) -> FenceLost:
+    return FenceLost(f"{claim.item_id} is no longer held by generation {claim.item.generation}")
+
+
+def _fence(claim: Claim) -> tuple[Any, ...]:
+    return (vods.c.twitch_vod_id == claim.item_id, vods.c.generation == claim.item.generation)
+
+
+def _is_due_at(now: datetime) -> Any:
+    """The rule of :func:`due_reason` for unprocessed rows, in SQL; a test holds the two together."""
+    arrived = or_(vods.c.not_before.is_(None), vods.c.not_before <= now)
+    return or_(
+        vods.c.download_state.in_([_S.DOWNLOADING, _S.VERIFYING]),
+        and_(vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED]), arrived),
+        and_(vods.c.download_state.in_(SETTLED), vods.c.processing_error.is_(None)),
+    )
+
+
+def _error_values(setback: Setback) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        # Never empty: a settled row without it is an operator's reset.
+        "processing_error": setback.sentence or setback.code or BUG,
+        "error_code": setback.code,
+        "not_before": setback.not_before,
+    }
+    if setback.counts:
+        values["download_retries"] = vods.c.download_retries + 1
+    return values
+
+
+def _item(row: RowMapping) -> QueueItem:
+    return QueueItem(
+        twitch_vod_id=row["twitch_vod_id"],
+        channel=row["channel"],
+        title=row["title"],
+        date=row["date"],
+        duration_seconds=row["duration_seconds"],
+        processed=bool(row["processed"]),
+        processing_error=row["processing_error"],
+        error_code=row["error_code"],
+        download_state=DownloadState(row["download_state"]),
+        download_retries=row["download_retries"],
+        not_before=row["not_before"],
+        priority=row["priority"],
+        generation=row["generation"],
+        skip_upload=bool(row["skip_upload"]),
+    )
+
+
+def _summary(row: RowMapping) -> ItemSummary:
+    values = dict(row)
+    values["download_state"] = DownloadState(values["download_state"])
+    values["processed"] = bool(values["processed"])
+    return ItemSummary(**values)
+
+
+def _tally(tally: Iterable[tuple[bool, DownloadState, bool, int]]) -> QueueCounts:
+    by_state: dict[DownloadState, int] = dict.fromkeys(DownloadState, 0)
+    pending = errored = canceled = processed = 0
+    for is_processed, state, has_error, number in tally:
+        by_state[state] += number
+        if is_processed:
+            processed += number
+        elif has_error and state in {_S.FAILED, _S.PARKED}:
+            errored += number
+        elif has_error and state is _S.CANCELED:
+            canceled += number
+        else:
+            pending += number
+    return QueueCounts(pending, errored, canceled, processed, by_state)
