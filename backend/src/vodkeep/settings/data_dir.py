@@ -17,7 +17,7 @@ def check_data_dir(data_dir: Path) -> list[str]:
     try:
         data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        return [f'DATA_DIR is "{data_dir}" but must be a folder, and a file stands there.']
+        return [f'DATA_DIR is "{data_dir}" but must be a folder, and something else stands there.']
     except OSError as error:
         return [f'DATA_DIR is "{data_dir}" but must be a folder that can be made: {_reason(error)}.']
     problems = []

@@ -154,7 +154,7 @@ def _unknown(environ: Mapping[str, str], in_file: Mapping[str, str], variables: 
     for name in dict.fromkeys([*environ, *in_file]):
         if name in known or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{2,80}", name):
             continue
-        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
         if close:
             warnings.append(f"{name} is not a setting and is ignored; did you mean {close[0]}?")
         elif name.startswith(_OWN_PREFIXES):
