@@ -162,12 +162,16 @@ def _choice(*words: str, also: dict[str, str] | None = None) -> Callable[[str], 
 _TWITCH_PAGE = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.)?twitch\.tv/([^/?#]+)(?:[/?#].*)?")
 # Twitch asks new names to have 4 to 25 characters, but shorter ones from before that rule are alive ("xqc").
 _LOGIN = re.compile(r"[a-z0-9_]{1,25}")
+# What stands in the place of a login in addresses that are not a channel's.
+_NO_CHANNEL = frozenset({"directory", "downloads", "p", "search", "settings", "subscriptions", "videos", "wallet"})
 
 
 def parse_login(text: str) -> str:
     """A Twitch login in lower case; ``#name``, ``@name`` and the address of a channel's page are understood."""
     page = _TWITCH_PAGE.fullmatch(text)
     login = (page.group(1) if page else text.removeprefix("#").removeprefix("@")).lower()
+    if page and login in _NO_CHANNEL:
+        raise ValueError("must be a Twitch login or the address of a channel's page, which this address is not")
     if not _LOGIN.fullmatch(login):
         hint = "; several belong into TWITCH_CHANNELS" if re.search(r"[,;\s]", text) else ""
         raise ValueError(f"must be a Twitch login (1 to 25 of a-z, 0-9 and _){hint}")

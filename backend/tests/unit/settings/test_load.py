@@ -136,6 +136,8 @@ def test_good_values_are_read(name: str, text: str, read: Callable[[Settings], o
         ("DOWNLOAD_RATE_LIMIT", "999999999GB", "between 10K and 1000G"),
         ("CHAT_AUTO_START", "maybe", 'CHAT_AUTO_START is "maybe" but must be 1 or 0'),
         ("TWITCH_CHANNEL", "one,two", "several belong into TWITCH_CHANNELS."),
+        ("TWITCH_CHANNEL", "https://www.twitch.tv/videos/123", "which this address is not."),
+        ("TWITCH_CHANNELS", "ok,twitch.tv/videos/123", 'which "twitch.tv/videos/123" is not.'),
         ("TWITCH_CHANNEL", "some-one", "must be a Twitch login"),
         ("TWITCH_CHANNEL", "a" * 26, "must be a Twitch login"),
         ("TWITCH_CHANNELS", "good,b@d", 'which "b@d" is not.'),
