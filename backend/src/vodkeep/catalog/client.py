@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -102,7 +102,7 @@ class HelixClient:
             self._log.warning("twitch video entry odd", video_id=entry.id, reason=entry.reason)
         return page
 
-    async def videos(self, broadcaster_id: BroadcasterId, after: str | None = None) -> AsyncIterator[VideoPage]:
+    async def videos(self, broadcaster_id: BroadcasterId, after: str | None = None) -> AsyncGenerator[VideoPage, None]:
         """All pages from ``after`` on; raises ServerError if the list leads back to a page already read."""
         seen = {after}
         while True:
