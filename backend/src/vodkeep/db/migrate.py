@@ -21,6 +21,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from vodkeep.db.engine import Database
 from vodkeep.db.postgresql import Patience
+from vodkeep.db.tables import metadata
 from vodkeep.errors import SettingsError
 
 _LOCK_KEY = 0x766F646B656570  # "vodkeep" in ASCII; any number that is ours alone
@@ -57,9 +58,13 @@ def upgrade(database: Database) -> None:
         return
     with _locked(database) as connection:
         # Another process may have been faster while we waited for the lock.
-        if not _is_at_head(database, _current(connection)):
+        revision = _current(connection)
+        if _is_at_head(database, revision):
+            return
+        if revision is None:
+            _refuse_tables_of_others(database, connection)
             _refuse_other_encodings(database, connection)
-            command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection), "head")
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -107,6 +112,17 @@ def _is_at_head(database: Database, revision: str | None) -> bool:
             ]
         )
     return revision == head()
+
+
+def _refuse_tables_of_others(database: Database, connection: Connection) -> None:
+    taken = sorted(set(sqlalchemy.inspect(connection).get_table_names()) & set(metadata.tables))
+    if taken:
+        raise SettingsError(
+            [
+                f"The database {database.address} has tables of another program ({', '.join(taken)}):"
+                " name an empty database in DB_DSN."
+            ]
+        )
 
 
 def _refuse_other_encodings(database: Database, connection: Connection) -> None:

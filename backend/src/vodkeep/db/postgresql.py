@@ -28,11 +28,12 @@ class Patience:
     statement_s: float = 30.0  # one statement, enforced by the server
     lock_s: float = 10.0  # waiting for one lock, enforced by the server
     idle_s: float = 60.0  # doing nothing inside a transaction: no network call belongs in one
+    grace_s: float = 5.0  # how much later than the server we give up ourselves
     deadline: float | None = None  # time.monotonic() after which nothing is waited for any more
 
     def left_s(self) -> float:
-        """Seconds one answer may take from now; a little more than the server's own limit, for its word first."""
-        allowed = self.statement_s + 5.0
+        """Seconds one answer may take from now; more than the server's own limit, whose words say more than ours."""
+        allowed = self.statement_s + self.grace_s
         return allowed if self.deadline is None else min(allowed, self.deadline - time.monotonic())
 
 
