@@ -16,7 +16,7 @@ from vodkeep.catalog.helix import Answer, LiveStreams, Request, RetryLimits, Unr
 from vodkeep.catalog.model import BroadcasterId, Channel, Stream, Video, VodId
 from vodkeep.catalog.rate_limit import RateBudget
 from vodkeep.clock import Clock
-from vodkeep.errors import CredentialsError, NetworkError, RateLimited, ServerError
+from vodkeep.errors import NetworkError, RateLimited, ServerError
 from vodkeep.telemetry.log import Logger
 
 _T = TypeVar("_T")
@@ -129,10 +129,10 @@ class HelixClient:
                     renewed = True
                     token = await self._tokens.get(stale=token)
                     answer = await self._send_to_api(request, token.value, began)
+                if answer.status == 401:
+                    # Refused with a fresh token: asking again at once would only be refused again.
+                    raise self._tokens.refused(helix.token_refusal_of(answer, hide=self._tokens.secrets))
                 result = process(answer)
-            except CredentialsError as error:
-                # Refused with a fresh token: asking again at once would only be refused again.
-                raise (error if error.delay_s is not None else self._tokens.refused(error)) from error
             except (NetworkError, ServerError, RateLimited) as error:
                 attempt += 1
                 wait_s = helix.wait_before_retry_s(

@@ -151,15 +151,21 @@ def failure_of(answer: Answer, *, now: datetime, hide: Sequence[str] = ()) -> Vo
     """The error an answer stands for, or None for 200. ``hide`` are secrets that must not be repeated."""
     if answer.status == 200:
         return None
-    said = f"HTTP {answer.status} {cut_short(answer.body, hide)}".rstrip()
     if answer.status == 401:
-        return CredentialsError(f"Twitch refuses our access token: {said}.", remedy=_CREDENTIALS_REMEDY)
+        return token_refusal_of(answer, hide=hide)
+    said = f"HTTP {answer.status} {cut_short(answer.body, hide)}".rstrip()
     if answer.status == 429:
         return RateLimited(f"Twitch asks us to slow down: {said}.", delay_s=wait_until_reset_s(answer.headers, now=now))
     if answer.status in (400, 403, 405, 410, 413, 414, 422):
         return PermanentError(f"Twitch refuses the request: {said}.", code="request_refused")
     # A redirect or a 404 of a whole endpoint is a wrong base URL or a proxy's page: nothing about a video.
     return ServerError(f"Twitch answers with an error: {said}.", delay_s=_retry_after_s(answer.headers))
+
+
+def token_refusal_of(answer: Answer, *, hide: Sequence[str]) -> CredentialsError:
+    """The error a 401 of Helix stands for."""
+    said = f"HTTP {answer.status} {cut_short(answer.body, hide)}".rstrip()
+    return CredentialsError(f"Twitch refuses our access token: {said}.", remedy=_CREDENTIALS_REMEDY)
 
 
 def token_failure_of(answer: Answer, *, now: datetime, hide: Sequence[str]) -> VodkeepError | None:

@@ -16,6 +16,13 @@ class CatalogLimits:
     max_vods: int | None = None  # VOD_CATALOG_MAX: counted from the newest video on
     max_age: timedelta | None = None  # VOD_CATALOG_MAX_AGE_DAYS: by the start of the broadcast
 
+    @classmethod
+    def from_settings(cls, max_vods: int | None, max_age_days: int | None) -> CatalogLimits:
+        """The limits as configured; more than a century is no limit, and no date to compute with either."""
+        if max_age_days is None or max_age_days > 36_500:
+            return cls(max_vods, None)
+        return cls(max_vods, timedelta(days=max_age_days))
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:

@@ -50,6 +50,12 @@ def test_an_empty_page_ends_nothing_by_itself() -> None:
     assert not take([], seen=0, limits=CatalogLimits(max_vods=5, max_age=HOURS_6), now=NOW).ended
 
 
+def test_settings_become_limits_and_a_century_is_none() -> None:
+    assert CatalogLimits.from_settings(None, None) == CatalogLimits()
+    assert CatalogLimits.from_settings(50, 30) == CatalogLimits(50, timedelta(days=30))
+    assert take(PAGE, seen=0, limits=CatalogLimits.from_settings(None, 999_999_999), now=NOW).videos == tuple(PAGE)
+
+
 @pytest.mark.parametrize(
     ("cursor", "done_ago", "due"),
     [
