@@ -17,7 +17,7 @@ import imageio_ffmpeg
 
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import ByteRange, Chapter, FetchedSegment, PacketCounts, Segment
-from vodkeep.capture.workfolder import disk_errors
+from vodkeep.disk import disk_errors
 from vodkeep.errors import DiskFull, TransientError
 
 # Growing files on a sleepy disk pause; several minutes of silence are not a pause.
@@ -159,7 +159,7 @@ class Muxer:
                 self.program,
                 *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
                 *("-progress", "pipe:1", "-stats_period", "1"),
-                *("-f", "concat", "-safe", "1", "-protocol_whitelist", "file"),
+                *("-f", "concat", "-safe", "0", "-protocol_whitelist", "file"),
                 *("-i", str(concat), "-i", str(metadata)),
                 *("-map", "0:v?", "-map", "0:a?", "-map_metadata", "1", "-map_chapters", "1"),
                 # Without -copyinkf ffmpeg silently drops what stands before the first key frame.

@@ -201,8 +201,7 @@ def _seconds_to_us(text: str) -> int:
         seconds = Decimal(text.strip())
     except InvalidOperation:
         raise ValueError(f"EXTINF {text[:40]!r} is not a number of seconds") from None
-    # The comparison is false for NaN and infinities too.
-    if not 0 <= seconds <= _MAX_SEGMENT_SECONDS:
+    if not seconds.is_finite() or not 0 <= seconds <= _MAX_SEGMENT_SECONDS:
         raise ValueError(f"EXTINF {text[:40]!r} is outside 0 to {_MAX_SEGMENT_SECONDS} seconds")
     return int((seconds * 1_000_000).to_integral_value())
 

@@ -41,8 +41,9 @@ from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.thumbnail import MAX_BYTES, grab_frame, is_jpeg
 from vodkeep.capture.verify import FileFacts, VerificationError, check_facts, count_joined, read_facts
-from vodkeep.capture.workfolder import WorkFolder, disk_errors
+from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
+from vodkeep.disk import disk_errors
 from vodkeep.errors import DiskFull, Incomplete, ServerError, StillRecording, TransientError
 
 VIDEO_NAME = "video.mp4"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ import av
 import av.error
 
 from vodkeep.capture.model import PacketCounts
+from vodkeep.disk import hash_file
 from vodkeep.errors import TransientError
-
-_HASH_CHUNK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +114,6 @@ def check_facts(facts: FileFacts, expected: PacketCounts, planned_us: int, toler
             f"The finished file lasts {facts.duration_us / 1e6:.1f} s, "
             f"but the playlist promises {planned_us / 1e6:.1f} s."
         )
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def count_joined(paths: Sequence[Path]) -> PacketCounts:

@@ -9,24 +9,22 @@ A lock held through the kernel says who works here: it vanishes with its holder,
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from vodkeep.capture.model import FetchedSegment, PacketCounts
-from vodkeep.errors import DiskFull, TransientError
+from vodkeep.disk import FILE_MODE, FOLDER_MODE, disk_errors, sync
+from vodkeep.errors import TransientError
 
 WORK_DIR_NAME = ".work"
 _JOURNAL_VERSION = 1
-_FOLDER_MODE = 0o750
-_FILE_MODE = 0o640
 
 
 class ItemBusyError(TransientError):
@@ -51,7 +49,7 @@ class WorkFolder:
     def hold(self) -> Iterator[None]:
         """Own the folder for the time of the block; raises `ItemBusyError` when another process does."""
         with disk_errors(self.path):
-            self.path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            self.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             descriptor = self._take_lock()
         try:
             yield
@@ -64,7 +62,7 @@ class WorkFolder:
         # meanwhile would hold a lock on nothing, so the inode is compared after locking.
         path = self.path / "lock"
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -76,7 +74,7 @@ class WorkFolder:
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor
             except FileNotFoundError:
-                self.path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+                self.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             os.close(descriptor)
 
     def open_journal(self, format_id: str) -> None:
@@ -86,7 +84,7 @@ class WorkFolder:
         anew.
         """
         with disk_errors(self.path):
-            self.segments.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            self.segments.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             path = self.path / "journal.ndjson"
             header = {"journal": _JOURNAL_VERSION, "video_id": self.video_id, "format_id": format_id}
             entries = _read_lines(path)
@@ -98,7 +96,7 @@ class WorkFolder:
                 }
             else:
                 shutil.rmtree(self.segments)
-                self.segments.mkdir(mode=_FOLDER_MODE)
+                self.segments.mkdir(mode=FOLDER_MODE)
                 self.fetched = {}
             # Written anew in one piece: a torn last line would otherwise swallow the next entry.
             fresh = path.with_suffix(".new")
@@ -107,7 +105,7 @@ class WorkFolder:
                     file.write(json.dumps(entry) + "\n")
                 _sync(file)
             fresh.replace(path)
-            _sync_folder(self.path)
+            sync(self.path)
             self._journal = path.open("a", encoding="utf-8")
             self._remove_strays()
 
@@ -127,7 +125,7 @@ class WorkFolder:
             with part.open("wb") as file:
                 file.write(body)
                 _sync(file)
-            part.chmod(_FILE_MODE)
+            part.chmod(FILE_MODE)
             part.replace(path)
             with self._lock:
                 assert self._journal is not None, "the journal is open while segments are fetched"
@@ -140,7 +138,7 @@ class WorkFolder:
         with disk_errors(self.output):
             if self.output.exists():
                 shutil.rmtree(self.output)
-            self.output.mkdir(mode=_FOLDER_MODE)
+            self.output.mkdir(mode=FOLDER_MODE)
         return self.output
 
     def close(self) -> None:
@@ -150,10 +148,11 @@ class WorkFolder:
             self._journal = None
 
     def remove(self) -> None:
-        """Delete the folder; only called when the item lies verified in the library, or was given up."""
-        self.close()
-        with disk_errors(self.path):
-            shutil.rmtree(self.path, ignore_errors=False)
+        """Delete the folder, once the item's row says that it lies in the library; another holder keeps it."""
+        if not self.path.exists():
+            return
+        with suppress(ItemBusyError), self.hold(), disk_errors(self.path):
+            shutil.rmtree(self.path)
 
     def _is_there(self, segment: FetchedSegment) -> bool:
         try:
@@ -165,32 +164,6 @@ class WorkFolder:
         for path in self.segments.iterdir():
             if path.suffix != ".seg" or int(path.stem) not in self.fetched:
                 path.unlink()
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or unwritable disk into ours."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"No space is left on the disk of {path}.",
-                remedy="Free some space; the item goes on from where it stands.",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise TransientError(
-                f"{path} cannot be written: {error.strerror}.",
-                code="not_writable",
-                remedy="Give the service's user write permission on DATA_DIR.",
-            ) from error
-        if error.errno == errno.EIO:
-            raise TransientError(
-                f"The disk of {path} reports an input/output error.",
-                code="disk_error",
-                remedy="Check the disk's health.",
-            ) from error
-        raise
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -235,18 +208,10 @@ def _read_entry(entry: dict[str, Any]) -> FetchedSegment | None:
 
 def _open_private(path: Path) -> IO[str]:
     return os.fdopen(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE), "w", encoding="utf-8"
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE), "w", encoding="utf-8"
     )
 
 
 def _sync(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,60 @@
+"""What capture and archive share about files: durability, checksums, and the errors of a disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vodkeep.errors import DiskFull, TransientError
+
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+_HASH_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full, failing or unwritable disk into ours; any other `OSError` passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"No space is left on the disk of {path}.",
+                remedy="Free some space; the item goes on from where it stands.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise TransientError(
+                f"{path} cannot be written: {error.strerror}.",
+                code="not_writable",
+                remedy="Give the service's user write permission on DATA_DIR.",
+            ) from error
+        if error.errno == errno.EIO:
+            raise TransientError(
+                f"The disk of {path} reports an input/output error.",
+                code="disk_error",
+                remedy="Check the disk's health.",
+            ) from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it; reads it from end to end."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

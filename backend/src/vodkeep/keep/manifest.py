@@ -1,0 +1,128 @@
+"""The manifest: what an item's folder says of itself, so that the files outlive the program.
+
+``manifest.json`` names every file with size and SHA-256, says where the broadcast came from, and holds the ledger.
+It is written last, so a folder with a manifest is a whole item.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = "vodkeep-manifest/1"
+
+
+class ManifestError(ValueError):
+    """The file is not a manifest we can read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of the item."""
+
+    name: str  # relative to the item's folder
+    size_bytes: int
+    sha256: str  # hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One stream of the video file."""
+
+    kind: str  # "video" or "audio"
+    codec: str
+    packets: int
+    width: int | None
+    height: int | None
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A stretch of the timeline: where its picture came from, or why it is missing."""
+
+    start_ms: int
+    end_ms: int
+    source: str  # "vod" or "missing"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChapterEntry:
+    """A named stretch of the broadcast."""
+
+    start_ms: int
+    end_ms: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a folder knows of its item."""
+
+    video_id: str
+    stream_id: str | None
+    channel: str  # login
+    channel_name: str  # display name
+    title: str
+    date: datetime | None  # start, UTC
+    duration_ms: int  # of the broadcast's timeline, holes included
+    completeness: float  # 0..1
+    rendition: str  # the rendition's name at Twitch
+    tools: tuple[str, ...]  # what made the file
+    captured_at: datetime
+    files: tuple[FileEntry, ...]
+    streams: tuple[StreamEntry, ...]
+    ledger: tuple[LedgerEntry, ...]
+    chapters: tuple[ChapterEntry, ...]
+
+    def file(self, name: str) -> FileEntry | None:
+        """The entry of the file called ``name``; None when the item has none."""
+        return next((entry for entry in self.files if entry.name == name), None)
+
+
+def write_manifest(manifest: Manifest) -> str:
+    """The manifest as indented JSON, times in ISO 8601."""
+    fields = asdict(manifest)
+    fields["date"] = manifest.date.isoformat() if manifest.date else None
+    fields["captured_at"] = manifest.captured_at.isoformat()
+    return json.dumps({"format": FORMAT, **fields}, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(text: str) -> Manifest:
+    """Read what `write_manifest` wrote; raises `ManifestError`."""
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        if fields.pop("format") != FORMAT:
+            raise ManifestError("it has another format")
+        return Manifest(
+            **{
+                **fields,
+                "date": datetime.fromisoformat(fields["date"]) if fields["date"] else None,
+                "captured_at": datetime.fromisoformat(fields["captured_at"]),
+                "tools": tuple(fields["tools"]),
+                "files": tuple(FileEntry(**entry) for entry in fields["files"]),
+                "streams": tuple(StreamEntry(**entry) for entry in fields["streams"]),
+                "ledger": tuple(LedgerEntry(**entry) for entry in fields["ledger"]),
+                "chapters": tuple(ChapterEntry(**entry) for entry in fields["chapters"]),
+            }
+        )
+    except ManifestError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"it cannot be read ({error})") from error
+
+
+def load_manifest(folder: Path) -> Manifest | None:
+    """The manifest of an item's folder; None when there is none. Raises `ManifestError` when it is unreadable."""
+    try:
+        text = (folder / MANIFEST_NAME).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"it cannot be read ({error})") from error
+    return read_manifest(text)

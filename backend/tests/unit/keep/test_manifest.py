@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from vodkeep.keep.manifest import (
+    ChapterEntry,
+    FileEntry,
+    LedgerEntry,
+    Manifest,
+    ManifestError,
+    StreamEntry,
+    read_manifest,
+    write_manifest,
+)
+
+MANIFEST = Manifest(
+    video_id="2301",
+    stream_id=None,
+    channel="nightotter",
+    channel_name="NightOtter",
+    title="any% 🎮 “quoted”",
+    date=datetime(2026, 11, 1, 10, tzinfo=UTC),
+    duration_ms=120_000,
+    completeness=0.9,
+    rendition="1080p60",
+    tools=("vodkeep 0.1.0", "yt-dlp 2026.10.26"),
+    captured_at=datetime(2026, 11, 2, tzinfo=UTC),
+    files=(FileEntry("video.mp4", 1, "ab" * 32),),
+    streams=(StreamEntry("video", "h264", 3600, 640, 360, 30.0), StreamEntry("audio", "aac", 5625, None, None, None)),
+    ledger=(LedgerEntry(0, 108_000, "vod", ""), LedgerEntry(108_000, 120_000, "missing", "gone")),
+    chapters=(ChapterEntry(0, 60_000, "Celeste"),),
+)
+
+
+def test_what_was_written_is_read_back() -> None:
+    assert read_manifest(write_manifest(MANIFEST)) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        write_manifest(MANIFEST).replace("vodkeep-manifest/1", "vodkeep-manifest/9"),
+        write_manifest(MANIFEST).replace('"files"', '"fails"'),
+        write_manifest(MANIFEST).replace("2026-11-02", "yesterday"),
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError):
+        read_manifest(text)
