@@ -25,7 +25,7 @@ run: environment-run ## Run the service with the settings in backend/.env
 	@test -f backend/.env || { \
 	  echo "There is no backend/.env yet: copy backend/.env.example there and fill in the channel and the Twitch keys." >&2; \
 	  exit 2; }
-	@exec $(BIN)/vodkeep run --env-file backend/.env $(ARGS)
+	@VODKEEP_ENV_FILE=backend/.env exec $(BIN)/vodkeep run $(ARGS)
 
 .PHONY: demo
 demo: environment-run ## See it work without any account: the real service against a pretend Twitch
@@ -45,6 +45,10 @@ check: environment ## Check format, lint, types and the direction of imports
 .PHONY: format
 format: environment ## Format the code and mend what the linter can mend
 	@cd backend && $(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools && $(BIN)/ruff format $(RUFF) . ../tools
+
+.PHONY: docs
+docs: environment ## Write the settings' reference again from their declarations
+	@cd backend && $(BIN)/python -m vodkeep.settings.reference ../docs/configuration.md .env.example
 
 .PHONY: ui
 ui: ## Build the web pages from frontend/
