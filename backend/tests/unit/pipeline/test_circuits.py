@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from structlog.testing import capture_logs
+
+from support.queue_items import NOW
+from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
+from vodkeep.pipeline.circuits import Circuits
+from vodkeep.telemetry.log import get_logger
+from vodkeep.telemetry.metrics import Metrics
+
+LATER = NOW + timedelta(minutes=5)
+OPEN = Breaker(BreakerPhase.OPEN, 5, LATER)
+HALF = Breaker(BreakerPhase.HALF_OPEN, 5, LATER)
+
+
+def _gauge(metrics: Metrics, channel: str) -> float | None:
+    value: float | None = metrics.registry.get_sample_value("vod_circuit_open", {"channel": channel})
+    return value
+
+
+def test_opening_and_closing_are_told_once_in_the_runbooks_words() -> None:
+    metrics = Metrics()
+    with capture_logs() as lines:
+        circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
+        circuits.attempt_ended("a", CLOSED, OPEN, NOW)
+        circuits.observe({"a": OPEN}, ["a", "b"])
+        circuits.observe({"a": HALF}, ["a", "b"])
+        assert (_gauge(metrics, "a"), _gauge(metrics, "b")) == (1, 0)
+        circuits.attempt_ended("a", HALF, CLOSED, NOW)
+        circuits.observe({}, ["a", "b"])
+    assert [(line["event"], line["channel"], line["component"]) for line in lines] == [
+        ("circuit opened", "a", "vod_process"),
+        ("circuit closed", "a", "vod_process"),
+    ]
+    assert _gauge(metrics, "a") == 0
+
+
+def test_a_failed_probe_opens_it_again_and_says_so() -> None:
+    with capture_logs() as lines:
+        circuits = Circuits(log=get_logger("vod_process"), metrics=Metrics())
+        circuits.attempt_ended("a", CLOSED, OPEN, NOW)
+        circuits.attempt_ended("a", HALF, OPEN, NOW)
+        circuits.attempt_ended("a", HALF, Breaker(BreakerPhase.OPEN, 5, NOW), NOW)
+    assert [line["event"] for line in lines] == ["circuit opened", "circuit opened"]
+
+
+def test_what_an_operator_deletes_is_seen_and_told() -> None:
+    metrics = Metrics()
+    with capture_logs() as lines:
+        circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
+        circuits.observe({"a": OPEN}, [])
+        circuits.observe({}, [])
+    assert [line["event"] for line in lines] == ["circuit opened", "circuit closed"]
+    assert _gauge(metrics, "a") == 0
