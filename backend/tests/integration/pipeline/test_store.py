@@ -1,0 +1,474 @@
+"""The queue on real databases: claims, fences, moves with their events, figures."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import select
+
+from support.queue_items import NOW
+from support.queue_rows import Rows
+from vodkeep.db.engine import Database
+from vodkeep.db.tables import vods
+from vodkeep.pipeline.breaker import Verdict
+from vodkeep.pipeline.due import DueReason, due_reason, queue_key
+from vodkeep.pipeline.model import SETTLED, DownloadState, IllegalMove, QueueItem
+from vodkeep.pipeline.outcome import Setback
+from vodkeep.pipeline.store import Claim, FenceLost, NotDue, QueueStore, UnknownItem
+
+S = DownloadState
+T = TypeVar("T")
+LATER = NOW + timedelta(hours=1)
+
+# The statement of the operations page, letter for letter.
+RESET_SQL = "UPDATE vods SET processed=0, processing_error=NULL, youtube_url=NULL WHERE twitch_vod_id='1'"
+
+
+def _write(database: Database, work: Callable[[QueueStore], T]) -> T:
+    with database.unit_of_work() as unit:
+        result = work(QueueStore(unit.connection))
+        unit.commit()
+        return result
+
+
+def _read(database: Database, work: Callable[[QueueStore], T]) -> T:
+    with database.unit_of_work(write=False) as unit:
+        return work(QueueStore(unit.connection))
+
+
+def _find(database: Database, item_id: str = "1") -> QueueItem:
+    item = _read(database, lambda store: store.find(item_id))
+    assert item is not None
+    return item
+
+
+def _claim(database: Database, item_id: str = "1", *, corr: str = "corr-1") -> Claim:
+    item = _find(database, item_id)
+    return _write(database, lambda store: store.claim(item, NOW, corr=corr))
+
+
+def _setback(state: DownloadState, code: str = "network", *, counts: bool = True) -> Setback:
+    not_before = None if state is S.PARKED else LATER
+    return Setback(state, code, "It did not work.", "Do something.", not_before, counts, Verdict.SILENT)
+
+
+# --- claiming --------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_raises_the_generation_and_tells_of_the_move(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    claim = _claim(database)
+    row = rows.get("1")
+    assert (row["download_state"], row["generation"], row["processed"]) == ("downloading", 1, 0)
+    assert (claim.item.generation, claim.attempt, claim.reason) == (1, 1, DueReason.NEW)
+    assert rows.events("1") == [("pending", "downloading", None)]
+
+
+def test_only_one_of_two_planners_gets_the_item(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    planned = _find(database)
+    _write(database, lambda store: store.claim(planned, NOW, corr="a"))
+    with pytest.raises(NotDue):
+        _write(database, lambda store: store.claim(planned, NOW, corr="b"))
+    assert rows.get("1")["generation"] == 1
+
+
+def test_racing_claims_give_exactly_one_start_each(database: Database, rows: Rows) -> None:
+    ids = [str(number) for number in range(6)]
+    rows.add(*ids)
+    planned = [_find(database, item_id) for item_id in ids]
+    claims: list[str] = []
+    barrier = threading.Barrier(3)
+
+    def dispatcher() -> None:
+        barrier.wait(20)
+        for item in planned:
+            try:
+                claims.append(_write(database, lambda store, item=item: store.claim(item, NOW, corr="x")).item_id)  # type: ignore[misc]
+            except NotDue:
+                continue
+
+    threads = [threading.Thread(target=dispatcher) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(claims) == ids
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE vods SET processed=1",
+        "UPDATE vods SET download_state='canceled', processing_error='canceled by hand'",
+        "UPDATE vods SET generation=generation+1",
+        "DELETE FROM vods",
+    ],
+)
+def test_what_changed_since_it_was_planned_is_not_claimed(database: Database, rows: Rows, change: str) -> None:
+    rows.add("1")
+    planned = _find(database)
+    rows.execute(change)
+    with pytest.raises(NotDue):
+        _write(database, lambda store: store.claim(planned, NOW, corr="x"))
+
+
+def test_the_claim_follows_the_correlation_id_of_what_made_the_item_due(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    first = _claim(database, corr="cycle-1")
+    assert first.corr == "cycle-1"
+    _write(database, lambda store: store.save_failed(first, NOW, _setback(S.FAILED)))
+    _write(database, lambda store: store.retry("1", NOW, corr="request-7"))
+    assert _claim(database, corr="cycle-2").corr == "request-7"
+
+
+# --- the fence -------------------------------------------------------------------------------------------------------
+
+_WRITES: dict[str, Callable[[QueueStore, Claim], Any]] = {
+    "progress": lambda store, claim: store.save_progress(claim, NOW, fetched_bytes=5, total_bytes=9),
+    "verifying": lambda store, claim: store.save_verifying(claim, NOW),
+    "captured": lambda store, claim: store.save_captured(
+        claim, NOW, path="/x", size_bytes=5, completeness=1.0, publish=False
+    ),
+    "captured, to publish": lambda store, claim: store.save_captured(
+        claim, NOW, path="/x", size_bytes=5, completeness=1.0, publish=True
+    ),
+    "waiting": lambda store, claim: store.save_setback(claim, NOW, _setback(S.WAITING)),
+    "failed": lambda store, claim: store.save_setback(claim, NOW, _setback(S.FAILED)),
+    "parked": lambda store, claim: store.save_setback(claim, NOW, _setback(S.PARKED)),
+    "release": lambda store, claim: store.release(claim, NOW),
+}
+
+
+@pytest.mark.parametrize("write", _WRITES)
+@pytest.mark.parametrize("taken_by", ["another run", "cancel", "operator's cancel", "its own end"])
+def test_a_zombie_writes_nothing(database: Database, rows: Rows, write: str, taken_by: str) -> None:
+    rows.add("1")
+    zombie = _claim(database)
+    match taken_by:
+        case "another run":
+            assert _claim(database).reason is DueReason.RESUMED
+        case "cancel":
+            _write(database, lambda store: store.cancel("1", NOW, corr=None))
+        case "operator's cancel":
+            rows.execute(
+                "UPDATE vods SET download_state='canceled', processing_error='by hand' WHERE twitch_vod_id='1'"
+            )
+        case "its own end":
+            _write(database, lambda store: _WRITES["captured, to publish"](store, zombie))
+    before, timeline = rows.get("1"), rows.events("1")
+    assert not _read(database, lambda store: store.holds(zombie))
+    with pytest.raises(FenceLost):
+        _write(database, lambda store: _WRITES[write](store, zombie))
+    assert rows.get("1") == before
+    assert rows.events("1") == timeline
+
+
+def test_every_write_works_for_the_one_who_holds_the_claim(database: Database, rows: Rows) -> None:
+    for number, write in enumerate(_WRITES, start=1):
+        rows.add(str(number))
+        claim = _claim(database, str(number))
+        assert _read(database, lambda store, claim=claim: store.holds(claim))  # type: ignore[misc]
+        _write(database, lambda store, write=write, claim=claim: _WRITES[write](store, claim))  # type: ignore[misc]
+
+
+def test_a_move_and_its_event_stand_or_fall_together(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    claim = _claim(database)
+    before, timeline = rows.get("1"), rows.events("1")
+    with database.unit_of_work() as unit:
+        QueueStore(unit.connection).save_verifying(claim, NOW)
+        assert len(rows_in(unit.connection)) == 1
+        # No commit: the process dies here.
+    assert (rows.get("1"), rows.events("1")) == (before, timeline)
+
+
+def rows_in(connection: Any) -> list[Any]:
+    return list(connection.execute(select(vods.c.id).where(vods.c.download_state == S.VERIFYING)))
+
+
+# --- outcomes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_captured_item_is_done_and_processed(database: Database, rows: Rows) -> None:
+    rows.add("1", download_retries=3, download_state="failed", processing_error="x", error_code="network")
+    claim = _claim(database)
+    _write(database, lambda store: store.save_progress(claim, NOW, fetched_bytes=5, total_bytes=9))
+    row = rows.get("1")
+    assert (row["download_bytes"], row["download_total"], row["progress_updated_at"]) == (5, 9, NOW)
+    assert (row["processing_error"], row["error_code"]) == (None, None)
+    state = _write(database, lambda store: _WRITES["captured"](store, claim))
+    row = rows.get("1")
+    assert state is S.DONE
+    assert (row["download_state"], row["processed"], row["processing_error"]) == ("done", 1, None)
+    assert (row["downloaded_path"], row["download_bytes"], row["completeness"]) == ("/x", 5, 1.0)
+    assert row["download_retries"] == 0
+    assert row["youtube_url"] is None
+    assert [move[1] for move in rows.events("1")] == ["downloading", "verifying", "downloaded", "done"]
+
+
+@pytest.mark.parametrize(("skip_upload", "state"), [(0, S.DOWNLOADED), (1, S.DONE)])
+def test_what_is_to_be_published_stays_unprocessed(
+    database: Database, rows: Rows, skip_upload: int, state: DownloadState
+) -> None:
+    rows.add("1", skip_upload=skip_upload)
+    claim = _claim(database)
+    assert _write(database, lambda store: _WRITES["captured, to publish"](store, claim)) is state
+    assert rows.get("1")["processed"] == skip_upload
+
+
+def test_captured_items_are_finished_when_publishing_is_off(database: Database, rows: Rows) -> None:
+    rows.add("1", download_state="downloaded", downloaded_path="/x")
+    (item,) = _read(database, lambda store: store.load_captured(limit=5))
+    _write(database, lambda store: store.settle_captured(item, NOW, corr=None))
+    assert (rows.get("1")["download_state"], rows.get("1")["processed"]) == ("done", 1)
+    assert rows.events("1") == [("downloaded", "done", None)]
+    with pytest.raises(FenceLost):
+        _write(database, lambda store: store.settle_captured(item, NOW, corr=None))
+
+
+def test_a_failure_is_counted_once_and_says_why(database: Database, rows: Rows) -> None:
+    rows.add("1", download_retries=1)
+    claim = _claim(database)
+    assert claim.attempt == 2
+    _write(database, lambda store: store.save_failed(claim, NOW, _setback(S.FAILED)))
+    row = rows.get("1")
+    assert (row["download_state"], row["download_retries"], row["not_before"]) == ("failed", 2, LATER)
+    assert (row["processing_error"], row["error_code"]) == ("It did not work.", "network")
+    assert rows.events("1")[-1] == ("downloading", "failed", "network")
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.WAITING])
+def test_what_does_not_count_uses_up_no_attempt(database: Database, rows: Rows, state: DownloadState) -> None:
+    rows.add("1", download_retries=1)
+    claim = _claim(database)
+    _write(database, lambda store: store.save_setback(claim, NOW, _setback(state, counts=False)))
+    row = rows.get("1")
+    assert (row["download_retries"], row["not_before"]) == (1, LATER)
+    assert (row["processing_error"] is None) == (state is S.WAITING)
+
+
+def test_a_released_item_is_due_at_the_next_start(database: Database, rows: Rows) -> None:
+    rows.add("1", download_retries=2)
+    claim = _claim(database)
+    _write(database, lambda store: store.release(claim, NOW))
+    row = rows.get("1")
+    assert (row["download_state"], row["download_retries"], row["not_before"]) == ("pending", 2, None)
+    assert due_reason(_find(database), NOW) is DueReason.NEW
+
+
+def test_a_run_that_was_killed_is_taken_over_at_once_without_a_failure(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    claim = _claim(database)
+    _write(database, lambda store: store.save_progress(claim, NOW, fetched_bytes=5, total_bytes=9))
+    again = _claim(database)
+    assert (again.reason, again.attempt) == (DueReason.RESUMED, 1)
+    row = rows.get("1")
+    assert (row["download_retries"], row["generation"], row["download_bytes"]) == (0, 2, 5)
+
+
+def test_own_failures_are_counted_from_the_last_reset(database: Database, rows: Rows) -> None:
+    rows.add("1")
+
+    def fail(code: str) -> None:
+        rows.execute("UPDATE vods SET not_before=NULL")
+        claim = _claim(database)
+        _write(database, lambda store: store.save_failed(claim, NOW, _setback(S.FAILED, code)))
+
+    fail("incomplete")
+    fail("network")
+    fail("verify_failed")
+    assert _read(database, lambda store: store.own_failures("1")) == 2
+    rows.execute(RESET_SQL)
+    fail("incomplete")
+    assert _read(database, lambda store: store.own_failures("1")) == 1
+    _write(database, lambda store: store.retry("1", NOW, corr=None))
+    assert _read(database, lambda store: store.own_failures("1")) == 0
+
+
+# --- what operators and people do ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "parked", "canceled"])
+def test_the_runbooks_reset_works_literally_from_every_settled_state(
+    database: Database, rows: Rows, state: str
+) -> None:
+    rows.add(
+        "1",
+        download_state=state,
+        processed=int(state == "done"),
+        processing_error=None if state == "done" else "It did not work.",
+        error_code=None if state == "done" else "network",
+        download_retries=5,
+        upload_retries=2,
+        not_before=LATER,
+        youtube_url="https://youtu.be/x",
+        download_bytes=7,
+        download_total=7,
+    )
+    assert _read(database, lambda store: store.load_queue(NOW, limit=10)) == []
+    rows.execute(RESET_SQL)
+    assert [item.twitch_vod_id for item in _read(database, lambda store: store.load_queue(NOW, limit=10))] == ["1"]
+    claim = _claim(database)
+    assert (claim.reason, claim.attempt) == (DueReason.RESET, 1)
+    row = rows.get("1")
+    assert (row["download_retries"], row["upload_retries"], row["not_before"]) == (0, 0, None)
+    assert (row["download_bytes"], row["download_total"], row["error_code"]) == (0, None, None)
+    assert rows.events("1") == [(state, "downloading", "reset")]
+
+
+def test_a_retry_counts_attempts_anew_and_names_the_request(database: Database, rows: Rows) -> None:
+    rows.add("1", download_state="parked", processing_error="x", error_code="incomplete", download_retries=5)
+    item = _write(database, lambda store: store.retry("1", NOW, corr="request-7"))
+    assert due_reason(item, NOW) is DueReason.NEW
+    assert (item.download_retries, item.processing_error) == (0, None)
+    assert rows.events("1") == [("parked", "pending", "reset")]
+    assert _write(database, lambda store: store.retry("1", NOW, corr=None)) == item, "again is harmless"
+
+
+@pytest.mark.parametrize("state", ["downloading", "verifying", "uploading"])
+def test_what_is_at_work_is_not_retried(database: Database, rows: Rows, state: str) -> None:
+    rows.add("1", download_state=state)
+    with pytest.raises(IllegalMove, match="cancel it first"):
+        _write(database, lambda store: store.retry("1", NOW, corr=None))
+
+
+@pytest.mark.parametrize("state", sorted(set(S) - {S.DONE, S.CANCELED}))
+def test_cancel_takes_the_item_from_whoever_has_it_and_is_no_failure(
+    database: Database, rows: Rows, state: DownloadState
+) -> None:
+    rows.add("1", download_state=state, processing_error="x" if state in SETTLED else None, download_retries=1)
+    _write(database, lambda store: store.cancel("1", NOW, corr="r"))
+    row = rows.get("1")
+    assert (row["download_state"], row["download_retries"], row["generation"]) == ("canceled", 1, 1)
+    assert rows.events("1") == [(state, "canceled", "canceled")]
+    assert _read(database, lambda store: store.load_queue(LATER, limit=10)) == []
+    _write(database, lambda store: store.cancel("1", NOW, corr="r"))
+    assert rows.get("1")["generation"] == 1, "again is harmless"
+
+
+def test_a_reset_of_a_canceled_item_can_be_canceled_again(database: Database, rows: Rows) -> None:
+    rows.add("1", download_state="canceled", processing_error="Canceled.")
+    rows.execute(RESET_SQL)
+    _write(database, lambda store: store.cancel("1", NOW, corr=None))
+    assert due_reason(_find(database), NOW) is None
+
+
+def test_what_is_done_cannot_be_canceled(database: Database, rows: Rows) -> None:
+    rows.add("1", download_state="done", processed=1)
+    with pytest.raises(IllegalMove):
+        _write(database, lambda store: store.cancel("1", NOW, corr=None))
+
+
+def test_unknown_items_are_named(database: Database) -> None:
+    for ask in (QueueStore.cancel, QueueStore.retry):
+        with pytest.raises(UnknownItem, match="no item nope"):
+            _write(database, lambda store, ask=ask: ask(store, "nope", NOW, corr=None))  # type: ignore[misc]
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_query_and_the_planner_agree_on_every_kind_of_row(database: Database, rows: Rows) -> None:
+    kinds = itertools.product(
+        S, (0, 1), (None, "x"), (None, NOW - timedelta(seconds=1), NOW, NOW + timedelta(microseconds=1))
+    )
+    for number, (state, processed, error, not_before) in enumerate(kinds):
+        rows.add(
+            f"{number:03}",
+            download_state=state,
+            processed=processed,
+            processing_error=error,
+            not_before=not_before,
+            priority=number % 3,
+            date=None if number % 7 == 0 else NOW - timedelta(hours=number % 5),
+        )
+    with database.unit_of_work(write=False) as unit:
+        everything = [
+            _find_in(unit.connection, item_id) for (item_id,) in unit.connection.execute(select(vods.c.twitch_vod_id))
+        ]
+    expected = sorted((item for item in everything if due_reason(item, NOW)), key=queue_key)
+    assert _read(database, lambda store: store.load_queue(NOW, limit=999)) == expected
+    assert _read(database, lambda store: store.load_queue(NOW, limit=7)) == expected[:7]
+
+
+def _find_in(connection: Any, item_id: str) -> QueueItem:
+    item = QueueStore(connection).find(item_id)
+    assert item is not None
+    return item
+
+
+def test_rows_that_cannot_run_never_crowd_out_those_that_can(database: Database, rows: Rows) -> None:
+    old = NOW - timedelta(days=900)
+    rows.add(*(f"parked{n}" for n in range(30)), date=old, download_state="parked", processing_error="x")
+    rows.add(
+        *(f"later{n}" for n in range(30)), date=old, download_state="failed", processing_error="x", not_before=LATER
+    )
+    rows.add(*(f"shut{n}" for n in range(30)), date=old, channel="shut")
+    rows.add("running", date=old, download_state="downloading")
+    rows.add("due")
+    found = _read(database, lambda store: store.load_queue(NOW, limit=3, running=["running"], shut_channels=["shut"]))
+    assert [item.twitch_vod_id for item in found] == ["due"]
+
+
+def test_the_next_instant_at_which_something_ripens(database: Database, rows: Rows) -> None:
+    assert _read(database, lambda store: store.next_not_before(NOW)) is None
+    rows.add("past", download_state="failed", processing_error="x", not_before=NOW - timedelta(seconds=1))
+    rows.add("parked", download_state="parked", processing_error="x", not_before=NOW + timedelta(seconds=1))
+    rows.add("processed", download_state="done", processed=1, not_before=NOW + timedelta(seconds=2))
+    rows.add("waiting", download_state="waiting", not_before=LATER)
+    assert _read(database, lambda store: store.next_not_before(NOW)) == LATER
+    soon = NOW + timedelta(microseconds=2500)
+    rows.add("failed", download_state="failed", processing_error="x", not_before=soon)
+    assert _read(database, lambda store: store.next_not_before(NOW)) == soon
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_counts_per_channel_and_in_all(database: Database, rows: Rows) -> None:
+    rows.add("1", "2", channel="a")
+    rows.add("3", channel="a", download_state="downloading")
+    rows.add("4", channel="a", download_state="waiting", not_before=LATER)
+    rows.add("5", channel="a", download_state="failed", processing_error="x")
+    rows.add("6", channel="b", download_state="parked", processing_error="x")
+    rows.add("7", channel="b", download_state="canceled", processing_error="x")
+    rows.add("8", channel="b", download_state="done", processed=1)
+    rows.add("9", channel="b", download_state="parked")  # reset: pending again
+    by_channel = _read(database, lambda store: store.counts_by_channel())
+    assert set(by_channel) == {"a", "b"}
+    a, b = by_channel["a"], by_channel["b"]
+    assert (a.pending, a.errored, a.canceled, a.processed, a.depth) == (4, 1, 0, 0, 5)
+    assert (b.pending, b.errored, b.canceled, b.processed, b.depth) == (1, 1, 1, 1, 3)
+    assert a.by_state[S.PENDING] == 2
+    both = _read(database, lambda store: store.counts())
+    assert (both.pending, both.errored, both.canceled, both.processed, both.depth) == (5, 2, 1, 1, 8)
+    assert both.by_state[S.PARKED] == 2
+    assert _read(database, lambda store: store.counts("b")).processed == 1
+    assert _read(database, lambda store: store.counts("nobody")).depth == 0
+    assert _read(database, lambda store: store.depths()) == {"a": 5, "b": 3}
+    assert _read(database, lambda store: store.depth()) == 8
+
+
+def test_active_items_show_their_progress(database: Database, rows: Rows) -> None:
+    rows.add("1", "2", "3")
+    claim = _claim(database, "2")
+    _write(database, lambda store: store.save_progress(claim, LATER, fetched_bytes=5, total_bytes=9))
+    (active,) = _read(database, lambda store: store.load_active())
+    assert (active.twitch_vod_id, active.download_bytes, active.download_total) == ("2", 5, 9)
+    assert (active.progress_updated_at, active.download_state) == (LATER, S.DOWNLOADING)
+
+
+def test_recent_items_are_the_newest_broadcasts(database: Database, rows: Rows) -> None:
+    for number in range(4):
+        rows.add(str(number), date=NOW - timedelta(days=number), channel="ab"[number % 2])
+    rows.add("undated", date=None)
+    recent = _read(database, lambda store: store.load_recent(limit=3))
+    assert [item.twitch_vod_id for item in recent] == ["0", "1", "2"]
+    recent = _read(database, lambda store: store.load_recent(limit=3, channel="b"))
+    assert [item.twitch_vod_id for item in recent] == ["1", "3"]
