@@ -114,6 +114,9 @@ def configure_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(numeric)
+    migration = logging.getLogger("alembic.runtime.migration")
+    if _drop_migration_preamble not in migration.filters:
+        migration.addFilter(_drop_migration_preamble)
     for name, floor in _FOREIGN_LEVELS.items():
         logging.getLogger(name).setLevel(max(floor, numeric))
 
@@ -137,6 +140,11 @@ def masked_text(text: str) -> str:
 def forget_masked_values() -> None:
     """Drop what :func:`mask_values` registered."""
     _mask.clear()
+
+
+def _drop_migration_preamble(record: logging.LogRecord) -> bool:
+    """Alembic introduces itself each time somebody asks for the revision, which readiness does all the time."""
+    return not str(record.msg).startswith(("Context impl", "Will assume"))
 
 
 def _note_foreign_origin(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

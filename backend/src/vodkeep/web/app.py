@@ -1,0 +1,97 @@
+"""Puts the web application together; everything it uses is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from vodkeep import __version__
+from vodkeep.clock import Clock
+from vodkeep.db.engine import Database
+from vodkeep.settings import PipelineSettings, WebSettings
+from vodkeep.telemetry.log import Logger, get_logger
+from vodkeep.telemetry.metrics import Metrics
+from vodkeep.web import problems
+from vodkeep.web.access import AccessMiddleware, credentials_of
+from vodkeep.web.exchange import ExchangeMiddleware
+from vodkeep.web.health import ReadinessChecks, health_routes
+from vodkeep.web.media import media_routes
+from vodkeep.web.pages import load_assets, page_routes
+from vodkeep.web.reading import StatusReader
+from vodkeep.web.schema import LiveProgress, RetryConfig, Work
+from vodkeep.web.status import status_routes
+from vodkeep.web.vods import vod_routes
+
+
+class NoWork:
+    """The engine of a process that only serves the web."""
+
+    def progress(self) -> Mapping[str, LiveProgress]:
+        """Nothing runs here."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class WebDeps:
+    """What the application uses."""
+
+    database: Database
+    reader: StatusReader
+    metrics: Metrics
+    web: WebSettings
+    pipeline: PipelineSettings
+    clock: Clock
+    data_dir: Path
+    work: Work = field(default_factory=NoWork)
+    missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
+    versions: Mapping[str, str] = field(default_factory=dict)  # of tools: "yt-dlp", "ffmpeg", ...
+    log: Logger = field(default_factory=lambda: get_logger("http"))
+
+
+def create_app(deps: WebDeps) -> FastAPI:
+    """The application; it starts nothing and holds nothing open."""
+    app = FastAPI(
+        title="Vodkeep",
+        version=__version__,
+        description="Keeps Twitch broadcasts. Errors are problem details (RFC 9457).",
+        openapi_url="/openapi.json",
+        # Both pages load their scripts from another site.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    checks = ReadinessChecks(deps.database, deps.reader, deps.data_dir, deps.missing_credentials)
+    app.include_router(health_routes(deps.database, checks, deps.metrics))
+    app.include_router(
+        status_routes(
+            deps.reader,
+            deps.work,
+            retry=_retry_config(deps.pipeline),
+            versions={"vodkeep": __version__, **deps.versions},
+            started_at=deps.clock.now(),
+            database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
+        )
+    )
+    app.include_router(vod_routes(deps.reader, deps.work))
+    app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))
+    app.include_router(page_routes(load_assets()))
+    # Last added is outermost.
+    app.add_middleware(AccessMiddleware, credentials=credentials_of(deps.web))
+    app.add_middleware(ExchangeMiddleware, clock=deps.clock, log=deps.log)
+    return app
+
+
+def _retry_config(settings: PipelineSettings) -> RetryConfig:
+    return RetryConfig(
+        download_max_attempts=settings.download_max_attempts,
+        download_backoff_base_s=settings.download_backoff_base.total_seconds(),
+        retry_cooldown_s=settings.retry_cooldown.total_seconds(),
+        process_interval_s=settings.process_interval.total_seconds(),
+        max_concurrent_downloads=settings.max_concurrent_downloads,
+        circuit_failure_threshold=settings.breaker_threshold,
+        circuit_open_cooldown_s=settings.breaker_cooldown.total_seconds(),
+    )

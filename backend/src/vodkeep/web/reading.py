@@ -1,0 +1,320 @@
+"""All the web asks the database: one transaction per question, so that the figures of an answer belong together."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import anyio.to_thread
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, or_, select
+from sqlalchemy.exc import DBAPIError
+
+from vodkeep.db import migrate
+from vodkeep.db.engine import Database, UnitOfWork
+from vodkeep.db.events import Event, EventLog
+from vodkeep.db.tables import UtcDateTime, channels, kv, vods
+from vodkeep.errors import DatabaseUnavailable
+from vodkeep.pipeline.breaker import CLOSED, Breaker
+from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.model import RUNNING, DownloadState
+from vodkeep.pipeline.store import QueueCounts, QueueStore
+
+T = TypeVar("T")
+
+# Events of one item that a page can take in; a VOD that failed for weeks has more.
+_MOST_EVENTS = 500
+
+_NOTHING = QueueCounts(0, 0, 0, 0, {})
+
+
+class BadCursor(ValueError):
+    """A paging cursor that is not one of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of the list ends: the sort key of its last row."""
+
+    moment: datetime  # start of the broadcast, or when it was found if that is unknown; UTC
+    row_id: int
+
+    def encode(self) -> str:
+        """An opaque text that is safe in an address."""
+        plain = f"{self.moment.astimezone(UTC).isoformat()}/{self.row_id}"
+        return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """The cursor that ``text`` stands for; raises :class:`BadCursor`."""
+        try:
+            plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+            moment, _, row_id = plain.rpartition("/")
+            if not (row_id.isdigit() and len(row_id) <= 18):
+                raise BadCursor(text)
+            parsed = datetime.fromisoformat(moment)
+            if parsed.tzinfo is None:
+                raise BadCursor(text)
+            return cls(parsed.astimezone(UTC), int(row_id))
+        except (binascii.Error, UnicodeError, ValueError, OverflowError) as error:
+            raise BadCursor("the cursor is not one this service gave out") from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVod:
+    """A row of ``vods`` as pages show it."""
+
+    row_id: int
+    twitch_vod_id: str
+    channel: str
+    title: str
+    description: str
+    date: datetime | None
+    duration_seconds: int | None
+    state: DownloadState
+    processed: bool
+    processing_error: str | None
+    error_code: str | None
+    retries: int
+    not_before: datetime | None
+    download_bytes: int
+    download_total: int | None
+    progress_updated_at: datetime | None
+    downloaded_path: str | None
+    youtube_url: str | None
+    completeness: float | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the list goes on after this row."""
+        return Cursor(self.date or self.created_at, self.row_id)
+
+
+@dataclass(frozen=True, slots=True)
+class VodPage:
+    """A page of the list; ``following`` is ``None`` on the last one."""
+
+    vods: list[StoredVod]
+    following: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFigures:
+    """How things stand with one channel."""
+
+    login: str
+    display_name: str | None
+    counts: QueueCounts
+    breaker: Breaker
+    averages_ms: Mapping[str, float]  # avg_download_ms, avg_upload_ms, avg_total_ms as far as they exist
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How things stand with the whole service, as of one transaction."""
+
+    totals: QueueCounts
+    channels: list[ChannelFigures]
+    averages_ms: Mapping[str, float]
+    last_process_run: datetime | None
+    active: list[StoredVod]
+    jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
+
+
+class StatusReader(Protocol):
+    """What the routes ask. Every method raises ``DatabaseUnavailable`` rather than answer with zeros."""
+
+    async def figures(self) -> Figures:
+        """Counts, breakers, averages and what is at work. Configured channels come first, in their order."""
+        ...
+
+    async def list_vods(
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        channel: str | None = None,
+        states: Collection[DownloadState] = (),
+    ) -> VodPage:
+        """The newest broadcasts, at most ``limit``, older than ``after``; empty ``states`` are all."""
+        ...
+
+    async def find_vod(self, twitch_vod_id: str) -> tuple[StoredVod, list[Event]] | None:
+        """The broadcast and its latest events, oldest first; ``None`` when there is no such row."""
+        ...
+
+    async def schema_problem(self) -> str | None:
+        """Why the schema does not fit this version of the code, or ``None`` when it does."""
+        ...
+
+
+class DatabaseStatusReader:
+    """Answers from the database."""
+
+    def __init__(self, database: Database, kept_channels: Collection[str]) -> None:
+        self._database = database
+        self._kept_channels = tuple(kept_channels)
+
+    async def figures(self) -> Figures:
+        """See :class:`StatusReader`."""
+        return await self._ask(self._read_figures)
+
+    async def list_vods(
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        channel: str | None = None,
+        states: Collection[DownloadState] = (),
+    ) -> VodPage:
+        """See :class:`StatusReader`."""
+
+        def read(unit: UnitOfWork) -> VodPage:
+            query = _select_vods().order_by(_moment().desc(), vods.c.id.desc()).limit(limit + 1)
+            if after is not None:
+                query = query.where(
+                    or_(_moment() < after.moment, and_(_moment() == after.moment, vods.c.id < after.row_id))
+                )
+            if channel is not None:
+                query = query.where(vods.c.channel == channel)
+            if states:
+                query = query.where(vods.c.download_state.in_(states))
+            rows = _load(unit, query)
+            following = rows[limit - 1].cursor if len(rows) > limit else None
+            return VodPage(rows[:limit], following)
+
+        return await self._ask(read)
+
+    async def find_vod(self, twitch_vod_id: str) -> tuple[StoredVod, list[Event]] | None:
+        """See :class:`StatusReader`."""
+
+        def read(unit: UnitOfWork) -> tuple[StoredVod, list[Event]] | None:
+            rows = _load(unit, _select_vods().where(vods.c.twitch_vod_id == twitch_vod_id))
+            if not rows:
+                return None
+            return rows[0], EventLog(unit.connection).of_item(twitch_vod_id, limit=_MOST_EVENTS)
+
+        return await self._ask(read)
+
+    async def schema_problem(self) -> str | None:
+        """See :class:`StatusReader`."""
+        current = await anyio.to_thread.run_sync(migrate.current, self._database)
+        wanted = await anyio.to_thread.run_sync(migrate.head)
+        if current == wanted:
+            return None
+        return f"The schema of the database is at {current or 'nothing'}; this version needs {wanted}."
+
+    async def _ask(self, read: Callable[[UnitOfWork], T]) -> T:
+        try:
+            return await self._database.run(read, write=False)
+        except DBAPIError as error:
+            # While another process still migrates, or before the first migration, tables are missing.
+            problem = await self.schema_problem()
+            if problem is None:
+                raise
+            raise DatabaseUnavailable(
+                problem, code="migrations", remedy="Wait for the migration, or see the log of the start."
+            ) from error
+
+    def _read_figures(self, unit: UnitOfWork) -> Figures:
+        queue, health = QueueStore(unit.connection), HealthStore(unit.connection)
+        counts, breakers = queue.counts_by_channel(), health.load_breakers()
+        names: dict[str, str | None] = {
+            row.login: row.display_name
+            for row in unit.connection.execute(select(channels.c.login, channels.c.display_name))
+        }
+        others = sorted({*counts, *names, *(b for b in breakers if b)} - set(self._kept_channels))
+        return Figures(
+            totals=queue.counts(),
+            channels=[
+                ChannelFigures(
+                    login=login,
+                    display_name=names.get(login),
+                    counts=counts.get(login, _NOTHING),
+                    breaker=breakers.get(login, CLOSED),
+                    averages_ms=health.load_averages(login),
+                )
+                for login in (*self._kept_channels, *others)
+            ],
+            averages_ms=health.load_averages(),
+            last_process_run=health.last_cycle(),
+            active=_load(
+                unit,
+                _select_vods()
+                .where(vods.c.processed == 0, vods.c.download_state.in_(RUNNING))
+                .order_by(vods.c.twitch_vod_id),
+            ),
+            jobs={
+                row.key: row.value
+                for row in unit.connection.execute(
+                    select(kv.c.key, kv.c.value)
+                    .where(kv.c.channel == "", kv.c.key.startswith("job_", autoescape=True))
+                    .order_by(kv.c.key)
+                )
+            },
+        )
+
+
+def _moment() -> ColumnElement[datetime]:
+    return func.coalesce(vods.c.date, vods.c.created_at, type_=UtcDateTime())
+
+
+def _select_vods() -> Select[Any]:
+    return select(
+        vods.c.id,
+        vods.c.twitch_vod_id,
+        vods.c.channel,
+        vods.c.title,
+        vods.c.description,
+        vods.c.date,
+        vods.c.duration_seconds,
+        vods.c.download_state,
+        vods.c.processed,
+        vods.c.processing_error,
+        vods.c.error_code,
+        vods.c.download_retries,
+        vods.c.not_before,
+        vods.c.download_bytes,
+        vods.c.download_total,
+        vods.c.progress_updated_at,
+        vods.c.downloaded_path,
+        vods.c.youtube_url,
+        vods.c.completeness,
+        vods.c.created_at,
+        vods.c.updated_at,
+    )
+
+
+def _load(unit: UnitOfWork, query: Select[Any]) -> list[StoredVod]:
+    return [_vod(row) for row in unit.connection.execute(query).mappings()]
+
+
+def _vod(row: RowMapping) -> StoredVod:
+    return StoredVod(
+        row_id=row["id"],
+        twitch_vod_id=row["twitch_vod_id"],
+        channel=row["channel"],
+        title=row["title"],
+        description=row["description"],
+        date=row["date"],
+        duration_seconds=row["duration_seconds"],
+        state=DownloadState(row["download_state"]),
+        processed=bool(row["processed"]),
+        processing_error=row["processing_error"],
+        error_code=row["error_code"],
+        retries=row["download_retries"],
+        not_before=row["not_before"],
+        download_bytes=row["download_bytes"],
+        download_total=row["download_total"],
+        progress_updated_at=row["progress_updated_at"],
+        downloaded_path=row["downloaded_path"],
+        youtube_url=row["youtube_url"],
+        completeness=row["completeness"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

@@ -1,0 +1,383 @@
+"""The JSON that the routes answer with, and how it is made from what the database and the engine say.
+
+Times are RFC 3339 in UTC, sizes bytes, rates bytes per second, durations seconds unless the name says ``_ms``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+
+from vodkeep.db.events import Event
+from vodkeep.pipeline.breaker import Breaker, BreakerPhase
+from vodkeep.pipeline.model import RUNNING
+from vodkeep.pipeline.store import QueueCounts
+from vodkeep.web.reading import ChannelFigures, Figures, StoredVod
+
+
+class LiveProgress(Protocol):
+    """How far a run of this process is; finer and fresher than the row, which is written once a second."""
+
+    @property
+    def phase(self) -> str:
+        """`resolving`, `fetching`, `muxing` or `verifying`."""
+        ...
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What is on disk."""
+        ...
+
+    @property
+    def total_bytes(self) -> int | None:
+        """An estimate until the last segment is there."""
+        ...
+
+    @property
+    def segments_done(self) -> int:
+        """Segments on disk."""
+        ...
+
+    @property
+    def segments_total(self) -> int:
+        """Segments of the playlist; 0 before it is known."""
+        ...
+
+    @property
+    def rate_bytes_s(self) -> float:
+        """The present speed."""
+        ...
+
+    @property
+    def eta_s(self) -> float | None:
+        """The time left, or ``None`` when nobody knows."""
+        ...
+
+
+class Work(Protocol):
+    """The engine, as far as the web looks into it."""
+
+    def progress(self) -> Mapping[str, LiveProgress]:
+        """Snapshots of the runs of this process, by Twitch video id."""
+        ...
+
+
+class Progress(BaseModel):
+    """How far a download is."""
+
+    phase: str | None = Field(description="`resolving`, `fetching`, `muxing`, `verifying`; null in another process.")
+    bytes: int
+    total_bytes: int | None = Field(description="An estimate until everything is fetched.")
+    percent: float | None = Field(description="0 to 100, null while the size is unknown.")
+    rate_bytes_s: float | None = Field(description="Null when the run belongs to another process.")
+    eta_s: float | None
+    segments_done: int | None
+    segments_total: int | None
+    updated_at: datetime | None
+
+
+class ActiveDownload(BaseModel):
+    """A broadcast that is being worked on."""
+
+    id: str
+    channel: str
+    state: str
+    attempt: int = Field(description="Which attempt this is, from 1.")
+    progress: Progress
+
+
+class BreakerStatus(BaseModel):
+    """The circuit breaker of a channel."""
+
+    state: str = Field(description="`closed`, `open` or `half_open`.")
+    failures: int = Field(description="Systemic failures in a row.")
+    open_until: datetime | None
+
+
+class Averages(BaseModel):
+    """Moving averages in milliseconds (alpha 0.2); null before the first sample."""
+
+    avg_download_ms: float | None = None
+    avg_upload_ms: float | None = None
+    avg_total_ms: float | None = None
+
+
+class Counts(BaseModel):
+    """How many broadcasts there are."""
+
+    pending: int = Field(description="Not processed: queued, waiting for the end of the broadcast, or at work.")
+    errored: int = Field(description="Not processed: failed (tried again) or parked (needs a person).")
+    canceled: int
+    processed: int
+    queue_depth: int = Field(description="All that is not processed; the metric `vod_queue_depth`.")
+    states: dict[str, int]
+
+
+class ChannelStatus(Counts, Averages):
+    """How things stand with one channel."""
+
+    login: str
+    display_name: str | None
+    breaker: BreakerStatus
+
+
+class RetryConfig(BaseModel):
+    """The settings that decide when something is tried again."""
+
+    download_max_attempts: int
+    download_backoff_base_s: float
+    retry_cooldown_s: float
+    process_interval_s: float
+    max_concurrent_downloads: int
+    circuit_failure_threshold: int
+    circuit_open_cooldown_s: float
+
+
+class Status(Counts, Averages):
+    """`/status`: the service at a glance."""
+
+    version: str
+    circuit_state: str = Field(description="The worst of all channels: `open`, `half_open` or `closed`.")
+    last_process_run: datetime | None
+    active: list[ActiveDownload]
+    channels: list[ChannelStatus]
+    retry: RetryConfig
+
+
+class Monitor(BaseModel):
+    """`/admin/monitor`: what is inside."""
+
+    versions: dict[str, str]
+    started_at: datetime
+    database: str = Field(description="`sqlite` or `postgresql`.")
+    jobs: dict[str, str] = Field(description="When each job last ran, by its key in `kv`.")
+    breakers: dict[str, BreakerStatus]
+    running: list[ActiveDownload]
+
+
+class MediaLinks(BaseModel):
+    """Where a kept broadcast can be fetched, relative to the service; null as long as there is nothing."""
+
+    video: str | None = None
+    thumbnail: str | None = None
+    manifest: str | None = None
+
+
+class Cause(BaseModel):
+    """Why a broadcast is not kept yet."""
+
+    code: str
+    sentence: str
+
+
+class Vod(BaseModel):
+    """A broadcast."""
+
+    id: str = Field(description="Its video id at Twitch.")
+    channel: str
+    title: str
+    date: datetime | None
+    duration_s: int | None
+    state: str
+    processed: bool
+    error: Cause | None
+    retries: int
+    not_before: datetime | None = Field(description="It is not tried again before this time.")
+    progress: Progress | None
+    size_bytes: int | None
+    completeness: float | None = Field(description="0 to 1: the share of the timeline that is here.")
+    media: MediaLinks
+    youtube_url: str | None
+    updated_at: datetime
+
+
+class VodList(BaseModel):
+    """A page of broadcasts, newest first."""
+
+    items: list[Vod]
+    next: str | None = Field(description="Pass it as `after` to get the next page; null on the last one.")
+
+
+class TimelineEvent(BaseModel):
+    """Something that happened to a broadcast."""
+
+    at: datetime
+    kind: str
+    from_state: str | None
+    to_state: str | None
+    code: str | None
+    sentence: str
+    remedy: str
+    corr: str | None
+
+
+class VodDetail(Vod):
+    """A broadcast with its timeline, oldest event first."""
+
+    description: str
+    created_at: datetime
+    events: list[TimelineEvent]
+
+
+_SEVERITY = {BreakerPhase.CLOSED: 0, BreakerPhase.HALF_OPEN: 1, BreakerPhase.OPEN: 2}
+
+
+def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryConfig, version: str) -> Status:
+    """The answer of ``/status``."""
+    worst = max(
+        (each.breaker.phase for each in figures.channels), key=_SEVERITY.__getitem__, default=BreakerPhase.CLOSED
+    )
+    return Status(
+        version=version,
+        **_counts(figures.totals),
+        **_averages(figures.averages_ms),
+        circuit_state=worst,
+        last_process_run=figures.last_process_run,
+        active=active_of(figures, live),
+        channels=[_channel(each) for each in figures.channels],
+        retry=retry,
+    )
+
+
+def active_of(figures: Figures, live: Mapping[str, LiveProgress]) -> list[ActiveDownload]:
+    """What is at work, with the finest progress there is."""
+    return [
+        ActiveDownload(
+            id=vod.twitch_vod_id,
+            channel=vod.channel,
+            state=vod.state,
+            attempt=vod.retries + 1,
+            progress=progress_of(vod, live.get(vod.twitch_vod_id)),
+        )
+        for vod in figures.active
+    ]
+
+
+def breaker_of(breaker: Breaker) -> BreakerStatus:
+    """A breaker for people and programs."""
+    return BreakerStatus(state=breaker.phase, failures=breaker.failures, open_until=breaker.open_until)
+
+
+def progress_of(vod: StoredVod, live: LiveProgress | None) -> Progress:
+    """How far the item is: from its run when that is in this process, else from its row."""
+    if live is None:
+        return Progress(
+            phase=None,
+            bytes=vod.download_bytes,
+            total_bytes=vod.download_total,
+            percent=_percent(vod.download_bytes, vod.download_total),
+            rate_bytes_s=None,
+            eta_s=None,
+            segments_done=None,
+            segments_total=None,
+            updated_at=vod.progress_updated_at,
+        )
+    return Progress(
+        phase=live.phase,
+        bytes=live.fetched_bytes,
+        total_bytes=live.total_bytes,
+        # Segments are counted, bytes only estimated until the end.
+        percent=_percent(live.segments_done, live.segments_total or None),
+        rate_bytes_s=round(live.rate_bytes_s),
+        eta_s=None if live.eta_s is None else round(live.eta_s, 1),
+        segments_done=live.segments_done,
+        segments_total=live.segments_total or None,
+        updated_at=vod.progress_updated_at,
+    )
+
+
+def vod_of(vod: StoredVod, live: LiveProgress | None) -> Vod:
+    """An element of the list."""
+    return Vod(**_vod_fields(vod, live))
+
+
+def vod_detail_of(vod: StoredVod, events: list[Event], live: LiveProgress | None) -> VodDetail:
+    """The answer of ``/api/v1/vods/{id}``."""
+    return VodDetail(
+        **_vod_fields(vod, live),
+        description=vod.description,
+        created_at=vod.created_at,
+        events=[
+            TimelineEvent(
+                at=event.at,
+                kind=event.kind,
+                from_state=event.from_state,
+                to_state=event.to_state,
+                code=event.code,
+                sentence=event.sentence,
+                remedy=event.remedy,
+                corr=event.corr,
+            )
+            for event in events
+        ],
+    )
+
+
+def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
+    here = vod.downloaded_path is not None
+    base = f"/media/{quote(vod.twitch_vod_id, safe='')}"
+    running = vod.state in RUNNING and not vod.processed
+    return {
+        "id": vod.twitch_vod_id,
+        "channel": vod.channel,
+        "title": vod.title,
+        "date": vod.date,
+        "duration_s": vod.duration_seconds,
+        "state": vod.state,
+        "processed": vod.processed,
+        "error": _cause(vod),
+        "retries": vod.retries,
+        "not_before": vod.not_before,
+        "progress": progress_of(vod, live) if running else None,
+        "size_bytes": vod.download_bytes if here else None,
+        "completeness": vod.completeness,
+        "media": MediaLinks(
+            video=f"{base}/video.mp4", thumbnail=f"{base}/thumbnail.jpg", manifest=f"{base}/manifest.json"
+        )
+        if here
+        else MediaLinks(),
+        "youtube_url": vod.youtube_url,
+        "updated_at": vod.updated_at,
+    }
+
+
+def _cause(vod: StoredVod) -> Cause | None:
+    if vod.processing_error is None and vod.error_code is None:
+        return None
+    code = vod.error_code or "error"
+    return Cause(code=code, sentence=vod.processing_error or code)
+
+
+def _channel(figures: ChannelFigures) -> ChannelStatus:
+    return ChannelStatus(
+        login=figures.login,
+        display_name=figures.display_name,
+        breaker=breaker_of(figures.breaker),
+        **_counts(figures.counts),
+        **_averages(figures.averages_ms),
+    )
+
+
+def _counts(counts: QueueCounts) -> dict[str, Any]:
+    return {
+        "pending": counts.pending,
+        "errored": counts.errored,
+        "canceled": counts.canceled,
+        "processed": counts.processed,
+        "queue_depth": counts.depth,
+        "states": {state.value: number for state, number in counts.by_state.items()},
+    }
+
+
+def _averages(averages_ms: Mapping[str, float]) -> dict[str, Any]:
+    return {name: averages_ms.get(name) for name in Averages.model_fields}
+
+
+def _percent(part: int, whole: int | None) -> float | None:
+    if not whole:
+        return None
+    return round(min(100.0, 100.0 * part / whole), 1)

@@ -1,0 +1,400 @@
+// The status page. Asks /status and the list of broadcasts every second, and touches the document only where an
+// answer differs from the one before. All text goes in as text: nothing that Twitch or a file name says is markup.
+
+const POLL_MS = 1000;
+const HIDDEN_POLL_MS = 15000;
+const LONGEST_WAIT_MS = 10000;
+const PAGE = 50;
+
+const STATES = {
+  pending: ["Queued", "muted"],
+  waiting: ["Still live", "warn"],
+  downloading: ["Downloading", "info"],
+  verifying: ["Checking", "info"],
+  downloaded: ["Downloaded", "ok"],
+  uploading: ["Uploading", "info"],
+  done: ["Kept", "ok"],
+  failed: ["Failed, tries again", "danger"],
+  parked: ["Needs you", "danger"],
+  canceled: ["Canceled", "muted"],
+};
+const PHASES = { resolving: "Looking it up", fetching: "Downloading", muxing: "Putting it together", verifying: "Checking" };
+const BREAKER = { closed: "Closed", open: "Open", half_open: "Probing" };
+
+const $ = (id) => document.getElementById(id);
+const field = (root, name) => root.querySelector(`[data-field="${name}"]`);
+const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const exactTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const whole = new Intl.NumberFormat();
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function setHidden(element, hidden) {
+  if (element.hidden !== hidden) element.hidden = hidden;
+}
+
+function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+function bytes(number) {
+  if (number < 1000) return `${number} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = number;
+  let unit = -1;
+  do {
+    value /= 1000;
+    unit += 1;
+  } while (value >= 999.5 && unit < units.length - 1);
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+function span(seconds) {
+  const total = Math.max(0, Math.round(seconds));
+  const [hours, minutes, rest] = [Math.floor(total / 3600), Math.floor((total % 3600) / 60), total % 60];
+  if (hours) return `${hours} h ${minutes} min`;
+  if (minutes >= 10 || (minutes && !rest)) return `${minutes} min`;
+  return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+function untilText(moment) {
+  const seconds = (Date.parse(moment) - Date.now()) / 1000;
+  return seconds > 0 ? `in ${span(seconds)}` : "now";
+}
+
+// --- what is known ---------------------------------------------------------------------------------------------
+
+const vods = new Map(); // id -> the latest answer about it
+const rows = new Map(); // id -> its row in the list
+const nowRows = new Map(); // id -> its row among those at work
+const etags = new Map(); // address -> the answer it had last
+const cursors = [null]; // where each page that is shown begins
+let followingCursor = null;
+let status = null;
+let tick = 0;
+
+async function ask(address) {
+  const response = await fetch(address, { cache: "no-cache", headers: { Accept: "application/json" } });
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw Object.assign(new Error(problem.detail || `The service answered ${response.status}.`), {
+      remedy: problem.remedy || "",
+    });
+  }
+  const etag = response.headers.get("etag");
+  if (etag && etags.get(address) === etag) return null;
+  const answer = await response.json();
+  etags.set(address, etag);
+  return answer;
+}
+
+function listAddress(cursor) {
+  return `/api/v1/vods?limit=${PAGE}${cursor ? `&after=${encodeURIComponent(cursor)}` : ""}`;
+}
+
+async function askPage(index) {
+  const answer = await ask(listAddress(cursors[index]));
+  if (answer === null) return false;
+  for (const vod of answer.items) remember(vod);
+  if (index === cursors.length - 1) followingCursor = answer.next;
+  return true;
+}
+
+function remember(vod) {
+  const before = vods.get(vod.id);
+  vods.set(vod.id, vod);
+  if (before && before.state !== vod.state && ["done", "failed", "parked"].includes(vod.state)) {
+    setText($("announcer"), `${vod.title || vod.id}: ${STATES[vod.state][0]}`);
+  }
+}
+
+// --- what is shown ---------------------------------------------------------------------------------------------
+
+function showStatus() {
+  const shown = (name, text) => setText(field(document, name), text);
+  shown("processed", whole.format(status.processed));
+  shown("processed-note", status.avg_total_ms === null ? "" : `${span(status.avg_total_ms / 1000)} each, on average`);
+  shown("pending", whole.format(status.pending));
+  const waiting = status.states.waiting || 0;
+  shown("pending-note", waiting ? `${whole.format(waiting)} still live` : "");
+  shown("errored", whole.format(status.errored));
+  const parked = status.states.parked || 0;
+  shown("errored-note", parked ? `${whole.format(parked)} need a person` : "");
+  setAttribute($("tile-errored"), "data-tone", status.errored ? "danger" : "none");
+  shown("circuit", BREAKER[status.circuit_state] || status.circuit_state);
+  const open = status.channels.find((channel) => channel.breaker.state === status.circuit_state && channel.breaker.open_until);
+  shown("circuit-note", open ? `${open.login}: next probe ${untilText(open.breaker.open_until)}` : "");
+  setAttribute($("tile-circuit"), "data-tone", { open: "danger", half_open: "warn" }[status.circuit_state] || "none");
+  setText($("version"), `Vodkeep ${status.version}`);
+  setHidden($("channels-empty"), status.channels.length > 0);
+  const chips = status.channels.map((channel) => {
+    const chip = document.createElement("li");
+    chip.className = "chip";
+    chip.dataset.tone = channel.breaker.state === "closed" ? "none" : "danger";
+    const name = document.createElement("strong");
+    name.textContent = channel.display_name || channel.login;
+    const note = document.createElement("span");
+    note.className = "muted";
+    const breaker = channel.breaker.state === "closed" ? "" : `, breaker ${BREAKER[channel.breaker.state].toLowerCase()}`;
+    note.textContent = `${whole.format(channel.processed)} kept, ${whole.format(channel.queue_depth)} to do${breaker}`;
+    chip.append(name, note);
+    return chip;
+  });
+  $("channels").replaceChildren(...chips);
+}
+
+function showNow() {
+  const active = status ? status.active : [];
+  setHidden($("now-empty"), active.length > 0);
+  for (const [id, row] of nowRows) {
+    if (!active.some((item) => item.id === id)) {
+      row.remove();
+      nowRows.delete(id);
+    }
+  }
+  for (const item of active) {
+    let row = nowRows.get(item.id);
+    if (!row) {
+      row = $("now-row").content.firstElementChild.cloneNode(true);
+      nowRows.set(item.id, row);
+      $("now").append(row);
+    }
+    const vod = vods.get(item.id);
+    const title = (vod && vod.title) || item.id;
+    setText(field(row, "title"), title);
+    setAttribute(field(row, "title"), "href", `#watch=${encodeURIComponent(item.id)}`);
+    const doing = PHASES[item.progress.phase] || STATES[item.state][0];
+    setText(field(row, "meta"), [item.channel, doing, item.attempt > 1 ? `attempt ${item.attempt}` : ""].filter(Boolean).join(" · "));
+    const bar = row.querySelector("progress");
+    setAttribute(bar, "aria-label", `Progress of ${title}`);
+    if (item.progress.percent === null) bar.removeAttribute("value");
+    else bar.value = item.progress.percent;
+    setText(field(row, "percent"), item.progress.percent === null ? "" : `${item.progress.percent.toFixed(1)} %`);
+    const total = item.progress.total_bytes ? ` of ${bytes(item.progress.total_bytes)}` : "";
+    setText(field(row, "bytes"), `${bytes(item.progress.bytes)}${total}`);
+    setText(field(row, "rate"), item.progress.rate_bytes_s ? `${bytes(item.progress.rate_bytes_s)}/s` : "");
+    setText(field(row, "eta"), item.progress.eta_s === null ? "" : `${span(item.progress.eta_s)} left`);
+  }
+}
+
+function metaOf(vod) {
+  return [
+    vod.channel,
+    vod.date ? dateTime.format(new Date(vod.date)) : "no date",
+    vod.duration_s === null ? "" : span(vod.duration_s),
+    vod.size_bytes ? bytes(vod.size_bytes) : "",
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+function causeOf(vod) {
+  const again = vod.not_before && ["failed", "waiting"].includes(vod.state) ? ` Tried again ${untilText(vod.not_before)}.` : "";
+  if (vod.error) return `${vod.error.sentence}${again}`;
+  return vod.state === "waiting" ? `The broadcast has not ended yet.${again}` : "";
+}
+
+function showVods() {
+  const ordered = [...vods.values()].sort((a, b) => (b.date || "").localeCompare(a.date || "") || b.id.localeCompare(a.id));
+  setHidden($("vods-empty"), ordered.length > 0);
+  setHidden($("more"), followingCursor === null);
+  let place = $("vods").firstElementChild;
+  for (const vod of ordered) {
+    let row = rows.get(vod.id);
+    if (!row) {
+      row = $("vod-row").content.firstElementChild.cloneNode(true);
+      rows.set(vod.id, row);
+    }
+    if (row === place) place = place.nextElementSibling;
+    else $("vods").insertBefore(row, place);
+    showVod(row, vod);
+  }
+}
+
+function showVod(row, vod) {
+  const [word, tone] = STATES[vod.state] || [vod.state, "muted"];
+  const address = `#watch=${encodeURIComponent(vod.id)}`;
+  setAttribute(row, "data-tone", tone);
+  setAttribute(row, "data-id", vod.id);
+  setText(field(row, "title"), vod.title || vod.id);
+  setAttribute(field(row, "title"), "href", address);
+  setText(field(row, "meta"), metaOf(vod));
+  setText(field(row, "state").querySelector(".word"), word);
+  const cause = causeOf(vod);
+  setText(field(row, "cause"), cause);
+  setHidden(field(row, "cause"), !cause);
+  const play = field(row, "play");
+  setAttribute(play, "href", address);
+  setAttribute(play, "aria-label", `Play ${vod.title || vod.id}`);
+  setHidden(play, !vod.media.video);
+  const thumb = field(row, "thumb");
+  if (vod.media.thumbnail && !thumb.firstElementChild) {
+    const image = new Image();
+    image.alt = "";
+    image.loading = "lazy";
+    image.addEventListener("error", () => image.remove(), { once: true });
+    image.src = vod.media.thumbnail;
+    thumb.append(image);
+  }
+}
+
+// --- one broadcast ---------------------------------------------------------------------------------------------
+
+let watched = null; // id
+let returnTo = null; // what had the focus before
+
+function wantedId() {
+  const match = /^#watch=(.+)$/.exec(location.hash);
+  try {
+    return match ? decodeURIComponent(match[1]) : null;
+  } catch {
+    return null;
+  }
+}
+
+async function openWanted() {
+  const id = wantedId();
+  if (id === watched) return;
+  const video = $("watch-video");
+  video.pause();
+  video.removeAttribute("src");
+  video.load();
+  watched = id;
+  setHidden($("watch"), id === null);
+  if (id === null) {
+    document.title = "Vodkeep";
+    if (returnTo && returnTo.isConnected) returnTo.focus();
+    return;
+  }
+  returnTo = document.activeElement === document.body ? null : document.activeElement;
+  const known = vods.get(id);
+  setText($("watch-title"), (known && (known.title || known.id)) || id);
+  setText($("watch-meta"), known ? metaOf(known) : "");
+  setHidden(video, true);
+  $("watch-title").focus();
+  await showWatched();
+}
+
+async function showWatched() {
+  const id = watched;
+  const address = `/api/v1/vods/${encodeURIComponent(id)}`;
+  let vod;
+  try {
+    etags.delete(address);
+    vod = await ask(address);
+  } catch (error) {
+    if (watched === id) {
+      setText($("watch-error"), error.message);
+      setHidden($("watch-error"), false);
+    }
+    return;
+  }
+  if (watched !== id) return;
+  document.title = `${vod.title || vod.id} – Vodkeep`;
+  setText($("watch-title"), vod.title || vod.id);
+  setText($("watch-meta"), `${metaOf(vod)} · ${(STATES[vod.state] || [vod.state])[0]}`);
+  setText($("watch-error"), causeOf(vod));
+  setHidden($("watch-error"), !causeOf(vod));
+  const video = $("watch-video");
+  if (vod.media.video && !video.getAttribute("src")) video.src = vod.media.video;
+  setHidden(video, !vod.media.video);
+  for (const [name, address] of [["watch-download", vod.media.video], ["watch-manifest", vod.media.manifest]]) {
+    setHidden($(name), !address);
+    if (address) setAttribute($(name), "href", address);
+  }
+  $("watch-events").replaceChildren(...vod.events.map(eventLine).reverse());
+}
+
+function eventLine(event) {
+  const line = document.createElement("li");
+  const time = document.createElement("time");
+  time.dateTime = event.at;
+  time.textContent = exactTime.format(new Date(event.at));
+  const text = document.createElement("p");
+  const state = event.to_state ? (STATES[event.to_state] || [event.to_state])[0] : event.kind;
+  const word = state.charAt(0).toUpperCase() + state.slice(1);
+  text.textContent = [word, event.sentence, event.remedy].filter(Boolean).join(". ").replace(/([.!?])\.(?=\s|$)/g, "$1");
+  line.append(time, text);
+  return line;
+}
+
+// --- the loop --------------------------------------------------------------------------------------------------
+
+function showConnection(state, word) {
+  setAttribute($("connection"), "data-state", state);
+  setText($("connection-word"), word);
+}
+
+function showTrouble(error) {
+  showConnection("away", "No answer");
+  setText($("trouble-sentence"), error instanceof TypeError ? "The service does not answer. This page tries again by itself." : error.message);
+  setText($("trouble-remedy"), error.remedy || "");
+  setHidden($("trouble"), false);
+}
+
+async function refresh() {
+  const answer = await ask("/status");
+  if (answer !== null) status = answer;
+  let changed = await askPage(0);
+  if (cursors.length > 1) changed = (await askPage(1 + (tick % (cursors.length - 1)))) || changed;
+  // What is at work may be older than the first page.
+  for (const item of status.active) {
+    if (!vods.has(item.id)) {
+      const vod = await ask(`/api/v1/vods/${encodeURIComponent(item.id)}`);
+      if (vod) remember(vod);
+    }
+  }
+  tick += 1;
+  showStatus();
+  showNow();
+  showVods();
+  if (watched && changed && vods.has(watched)) await showWatched();
+}
+
+let wake = () => {};
+
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}
+
+async function run() {
+  let failures = 0;
+  for (;;) {
+    try {
+      await refresh();
+      failures = 0;
+      showConnection("live", "Live");
+      setHidden($("trouble"), true);
+    } catch (error) {
+      failures += 1;
+      showTrouble(error);
+    }
+    const wait = failures ? Math.min(LONGEST_WAIT_MS, POLL_MS * 2 ** (failures - 1)) : POLL_MS;
+    await pause(document.hidden ? HIDDEN_POLL_MS : wait);
+  }
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) wake();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && watched && !document.fullscreenElement) location.hash = "";
+});
+window.addEventListener("hashchange", openWanted);
+$("more").addEventListener("click", () => {
+  if (followingCursor === null) return;
+  cursors.push(followingCursor);
+  tick = cursors.length - 2;
+  wake();
+});
+
+run();
+openWanted();

@@ -1,0 +1,77 @@
+"""A served application: the real one, over real sockets, on either database."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+import structlog
+
+from support.clock import FakeClock
+from support.web_site import Serve, Site
+from vodkeep.db.engine import Database
+from vodkeep.settings import load_settings
+from vodkeep.telemetry.log import configure_logging, forget_masked_values
+from vodkeep.telemetry.metrics import Metrics
+from vodkeep.web.app import WebDeps, create_app
+from vodkeep.web.reading import DatabaseStatusReader
+from vodkeep.web.server import serve
+
+
+@pytest.fixture
+def log_stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    forget_masked_values()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "archive"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream: io.StringIO) -> Iterator[Serve]:
+    """Make a site: ``async with serve_site(env={...}, work=...) as site``."""
+
+    @asynccontextmanager
+    async def running(
+        *, env: Mapping[str, str] | None = None, on: Database | None = None, app: Any = None, **changes: Any
+    ) -> AsyncIterator[Site]:
+        settings = load_settings({"DATA_DIR": str(data_dir), "TWITCH_CHANNEL": "otter", **(env or {})}, None)
+        used = on or database
+        deps = replace(
+            WebDeps(
+                database=used,
+                reader=DatabaseStatusReader(used, settings.twitch.channels),
+                metrics=Metrics(),
+                web=settings.web,
+                pipeline=settings.pipeline,
+                clock=clock,
+                data_dir=data_dir,
+            ),
+            **changes,
+        )
+        async with anyio.create_task_group() as group, aiohttp.ClientSession(auto_decompress=False) as http:
+            listening = await group.start(serve, app or create_app(deps), "127.0.0.1", 0)
+            yield Site(http, listening, deps, log_stream)
+            group.cancel_scope.cancel()
+
+    yield running
+    database.dispose()
