@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 ARGS ?=
 export PYTHON ?=
-BIN := $(CURDIR)/.venv/bin
+BIN := .venv/bin
 # Half of the tests wait for sockets, databases and child processes, so two workers pay even on one core.
 TEST_WORKERS ?= 2
 # The same rules for what lies beside backend/.
@@ -21,11 +21,12 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: environment-run ## Run the service with the settings in backend/.env
-	@test -f backend/.env || { \
-	  echo "There is no backend/.env yet: copy backend/.env.example there and fill in the channel and the Twitch keys." >&2; \
-	  exit 2; }
+run: backend/.env environment-run ## Run the service with the settings in backend/.env
 	@VODKEEP_ENV_FILE=backend/.env exec $(BIN)/vodkeep run $(ARGS)
+
+backend/.env:
+	@echo "There is no backend/.env yet: copy backend/.env.example there and fill in the channel and the Twitch keys." >&2
+	@exit 2
 
 .PHONY: demo
 demo: environment-run ## See it work without any account: the real service against a pretend Twitch
@@ -34,21 +35,21 @@ demo: environment-run ## See it work without any account: the real service again
 .PHONY: test
 test: environment ## Run all tests; ARGS="tests/unit -k playlist" picks some
 	@tools/debian-packages chromium || true
-	@cd backend && exec $(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
+	@cd backend && exec ../$(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
 
 .PHONY: check
 check: environment ## Check format, lint, types and the direction of imports
-	@cd backend && $(BIN)/ruff format $(RUFF) --check --quiet . ../tools && $(BIN)/ruff check $(RUFF) --quiet . ../tools
-	@cd backend && $(BIN)/mypy --no-error-summary
-	@cd backend && $(BIN)/lint-imports --no-logo
+	@cd backend && ../$(BIN)/ruff format $(RUFF) --check --quiet . ../tools && ../$(BIN)/ruff check $(RUFF) --quiet . ../tools
+	@cd backend && ../$(BIN)/mypy --no-error-summary
+	@cd backend && ../$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: environment ## Format the code and mend what the linter can mend
-	@cd backend && $(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools && $(BIN)/ruff format $(RUFF) . ../tools
+	@cd backend && ../$(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools && ../$(BIN)/ruff format $(RUFF) . ../tools
 
 .PHONY: docs
 docs: environment ## Write the settings' reference again from their declarations
-	@cd backend && $(BIN)/python -m vodkeep.settings.reference ../docs/configuration.md .env.example
+	@cd backend && ../$(BIN)/python -m vodkeep.settings.reference ../docs/configuration.md .env.example
 
 .PHONY: ui
 ui: ## Build the web pages from frontend/

@@ -178,6 +178,16 @@ def test_make_help_lists_every_target() -> None:
     ]
 
 
+def test_a_run_without_settings_says_what_to_copy_before_anything_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "backend").mkdir()
+    run = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "copy backend/.env.example" in run.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_pages_name_only_make_targets_that_exist() -> None:
     named = {
         (str(page.relative_to(ROOT)), target)
