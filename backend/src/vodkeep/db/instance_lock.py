@@ -17,10 +17,15 @@ from pathlib import Path
 from vodkeep.errors import SettingsError
 
 
+class InstanceLockedError(SettingsError):
+    """Another service holds the SQLite file."""
+
+
 @contextmanager
 def hold_instance_lock(path: Path) -> Iterator[None]:
-    """Hold the SQLite file ``path`` for this service; raises ``SettingsError`` when another service has it.
+    """Hold the SQLite file ``path`` for this service; raises ``InstanceLockedError`` when another has it.
 
+    A lock file that cannot be opened or locked at all raises ``SettingsError``.
     Command line tools that work beside the service do not take this lock.
     """
     lock_path = path.resolve().with_name(path.resolve().name + ".lock")
@@ -48,7 +53,7 @@ def _lock(descriptor: int, path: Path) -> None:
             raise SettingsError(
                 [f"The database {path} cannot be locked ({error.strerror}): put DATA_DIR on a local file system."]
             ) from error
-        raise SettingsError(
+        raise InstanceLockedError(
             [
                 f"The database {path} is in use by another vodkeep service ({_holder(descriptor)}):"
                 " end that one, or give this one a DATA_DIR of its own."

@@ -59,7 +59,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"naive datetime {value!r}: times are aware and in UTC")
         utc = value.astimezone(UTC)
-        return utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if dialect.name == "sqlite" else utc
+        if dialect.name != "sqlite":
+            return utc
+        # Not strftime: it writes the year 1 as "1" on Linux.
+        return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
         """Always aware, always UTC."""

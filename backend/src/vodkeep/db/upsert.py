@@ -34,7 +34,8 @@ def insert_or_update(
 def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any], *, key: Collection[str]) -> bool:
     """Insert ``row`` unless one with the same ``key`` columns exists; tells whether it was inserted."""
     statement = _insert(connection, table).values(dict(row)).on_conflict_do_nothing(index_elements=list(key))
-    return connection.execute(statement).rowcount == 1
+    # Only a row that was inserted is returned; the row count of an insert is unknown on PostgreSQL.
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

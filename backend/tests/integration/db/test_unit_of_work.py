@@ -117,30 +117,6 @@ async def test_many_tasks_write_and_read_through_few_threads(database: Database)
     assert stored == {f"key {number}": str(number) for number in range(60)}
 
 
-@pytest.mark.anyio
-async def test_waiting_writers_leave_threads_for_readers_and_ping(database: Database) -> None:
-    """More writers than there are threads wait behind one; reading and health go on."""
-    if not database.is_sqlite:
-        pytest.skip("writers of PostgreSQL do not wait for each other")
-    writing, may_end = threading.Event(), threading.Event()
-
-    def slow(unit: UnitOfWork) -> None:
-        writing.set()
-        may_end.wait(30)
-        unit.commit()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(database.run, slow)
-        await anyio.to_thread.run_sync(writing.wait)
-        for _ in range(12):
-            group.start_soon(database.run, lambda unit: unit.commit())
-        await anyio.lowlevel.checkpoint()
-        with anyio.fail_after(5):
-            await database.run(lambda unit: KvStore(unit.connection).all(), write=False)
-            await database.ping()
-        may_end.set()
-
-
 def test_no_free_connection_is_an_unavailable_database(database: Database) -> None:
     small = Database(database.url, pool_size=1, pool_timeout_s=0.05)
     with small.unit_of_work(write=False), small.unit_of_work(write=False), small.unit_of_work(write=False):
