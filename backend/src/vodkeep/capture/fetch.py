@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 import urllib3
-from structlog.typing import FilteringBoundLogger
 from urllib3.util import Timeout
 
 from vodkeep.capture.model import ByteRange, FetchedSegment, Hole, HoleCause, MediaPlaylist, Segment
@@ -30,6 +29,7 @@ from vodkeep.capture.probe import SegmentDamagedError, probe_segment
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.errors import NetworkError, RateLimited, ServerError, TransientError, VodkeepError
+from vodkeep.telemetry.log import Logger
 
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 15.0
@@ -205,7 +205,7 @@ class SegmentFetcher:
         cancel: threading.Event,
         inits: Mapping[tuple[str, ByteRange | None], bytes],
         refresh: Callable[[], MediaPlaylist],
-        log: FilteringBoundLogger,
+        log: Logger,
     ) -> None:
         """``inits`` holds the bytes of every init section by its key.
 

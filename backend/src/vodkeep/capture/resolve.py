@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from structlog.typing import FilteringBoundLogger
-
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
 from vodkeep.capture.tool_messages import ToolVerdict, classify_tool_output
@@ -25,6 +23,7 @@ from vodkeep.errors import (
     ServerError,
     TransientError,
 )
+from vodkeep.telemetry.log import Logger
 
 # Four requests of at most 20 s each, and slack for a slow NAS.
 _DEADLINE_S = 120.0
@@ -56,7 +55,7 @@ class YtDlpResolver:
         path: str | None,
         args: Sequence[str],
         existence: ExistenceCheck,
-        log: FilteringBoundLogger,
+        log: Logger,
         site_url: str = "https://www.twitch.tv",
     ) -> None:
         self._program = path or find_ytdlp()

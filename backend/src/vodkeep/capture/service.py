@@ -19,7 +19,6 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import urllib3
-from structlog.typing import FilteringBoundLogger
 
 from vodkeep.capture.fetch import CanceledError, GoneError, MediaClient, Meter, SegmentFetcher
 from vodkeep.capture.ledger import completeness, write_ledger
@@ -45,6 +44,7 @@ from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
 from vodkeep.errors import DiskFull, Incomplete, ServerError, StillRecording, TransientError
+from vodkeep.telemetry.log import Logger
 
 VIDEO_NAME = "video.mp4"
 THUMBNAIL_NAME = "thumbnail.jpg"
@@ -85,7 +85,7 @@ class CaptureTools:
     connections: int  # parallel requests of one capture
     user_agent: str
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
 
 
 class CaptureService:
@@ -94,6 +94,11 @@ class CaptureService:
     def __init__(self, data_dir: Path, tools: CaptureTools) -> None:
         self._data_dir = data_dir
         self._tools = tools
+
+    @property
+    def resolver(self) -> Resolver:
+        """What finds out where a VOD's picture is."""
+        return self._tools.resolver
 
     def work_folder(self, video_id: str) -> WorkFolder:
         """The folder in which ``video_id`` is captured; the caller holds it during `capture`."""

@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vodkeep.errors import SettingsError
@@ -25,8 +25,8 @@ class InstanceLockedError(SettingsError):
 def hold_instance_lock(path: Path) -> Iterator[None]:
     """Hold the SQLite file ``path`` for this service; raises ``InstanceLockedError`` when another has it.
 
-    A lock file that cannot be opened or locked at all raises ``SettingsError``.
-    Command line tools that work beside the service do not take this lock.
+    A lock file that cannot be opened or locked at all raises ``SettingsError``. Who only reads, or writes what the
+    service does not, needs no lock: the database itself keeps writers apart.
     """
     lock_path = path.resolve().with_name(path.resolve().name + ".lock")
     try:
@@ -36,12 +36,13 @@ def hold_instance_lock(path: Path) -> Iterator[None]:
         raise SettingsError([f"The lock file {lock_path} cannot be opened ({error.strerror})."]) from error
     try:
         _lock(descriptor, path)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        # The name is a courtesy; a full disk must not keep the service from starting.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         yield
-        # The file stays: removing it would let two services lock two files of the same name.
-        os.ftruncate(descriptor, 0)
     finally:
+        # The file stays: removing it would let two services lock two files of the same name.
         os.close(descriptor)
 
 

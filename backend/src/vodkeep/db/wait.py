@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import anyio.to_thread
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
@@ -16,7 +16,7 @@ _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 
 
-async def wait_for_database(database: Database, clock: Clock, log: FilteringBoundLogger) -> None:
+async def wait_for_database(database: Database, clock: Clock, log: BoundLogger) -> None:
     """Return as soon as the database answers; one log line for every attempt that fails.
 
     A wrong password or a missing database is waited for as well: a person mends it while we stand by, and a service
@@ -36,7 +36,7 @@ async def wait_for_database(database: Database, clock: Clock, log: FilteringBoun
             return
 
 
-async def prepare_database(database: Database, clock: Clock, log: FilteringBoundLogger) -> None:
+async def prepare_database(database: Database, clock: Clock, log: BoundLogger) -> None:
     """Wait for the database and bring its schema up to date; a database lost in between is waited for again.
 
     Raises ``SettingsError`` when only a person can help.
@@ -54,7 +54,7 @@ async def prepare_database(database: Database, clock: Clock, log: FilteringBound
 
 
 async def _wait_once(
-    database: Database, clock: Clock, log: FilteringBoundLogger, attempt: int, error: DatabaseUnavailable
+    database: Database, clock: Clock, log: BoundLogger, attempt: int, error: DatabaseUnavailable
 ) -> None:
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt - 1, 10))
     wait_s = longest * random.uniform(0.5, 1.0)

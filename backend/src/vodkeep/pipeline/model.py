@@ -95,6 +95,7 @@ class QueueItem:
     priority: int  # higher first
     generation: int  # fence: raised by every claim
     skip_upload: bool = False
+    downloaded_path: str | None = None  # of the video file, relative to DATA_DIR
 
     @property
     def is_reset(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 BACKOFF_CAP = timedelta(minutes=5)
+RECHECK = timedelta(minutes=5)
 
 # The other side's wish is obeyed even beyond our own cap, up to what can be a sane wish.
 _LONGEST_OBEYED = timedelta(days=1)
@@ -27,7 +28,7 @@ class RetryPolicy:
     max_attempts: int  # in a round; at least 1
     backoff_base: timedelta  # the wait after the first failure, before jitter
     cooldown: timedelta  # between attempts once a round is used up
-    recheck: timedelta = timedelta(minutes=5)  # until a live broadcast is looked at again
+    recheck: timedelta = RECHECK  # until a live broadcast is looked at again
 
 
 def backoff(failures: int, policy: RetryPolicy, rng: random.Random) -> timedelta:

@@ -8,7 +8,7 @@ discovery therefore never holds up a download, and a backoff of two seconds is t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -113,6 +113,13 @@ class PipelineService:
     def wake(self) -> None:
         """Look at the queue now: something in it has changed."""
         self._bell.ring()
+
+    async def sweep(self, leftovers: Collection[str], tidy: Callable[[str], Awaitable[None]]) -> None:
+        """Clear away the work folders of items that were finished just before the process was killed."""
+        done = await self._database.run(lambda unit: QueueStore(unit.connection).in_library(leftovers), write=False)
+        for item_id in sorted(done):
+            await tidy(item_id)
+            self._log.info("leftovers removed", vod_id=item_id)
 
     async def jobs(self) -> list[Job]:
         """The jobs at work."""

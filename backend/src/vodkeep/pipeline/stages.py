@@ -13,7 +13,7 @@ import anyio
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.errors import DatabaseUnavailable, Incomplete
+from vodkeep.errors import DatabaseUnavailable, Incomplete, VodkeepError
 from vodkeep.pipeline.breaker import Breaker, BreakerPolicy, Verdict, after_attempt, renew_probe, take_probe
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.health_store import AVG_DOWNLOAD_MS, AVG_TOTAL_MS, HealthStore
@@ -59,13 +59,21 @@ class CaptureStage(Protocol):
         *,
         on_progress: Callable[[Progress], None],
         report_phase: Callable[[Phase], None],
+        accept_holes: bool,
     ) -> CapturedItem:
         """Return once the item is whole and in its folder; doing it twice does no harm.
+
+        With ``accept_holes``, the last chance, a broadcast with holes is put into its folder too and its completeness
+        tells; otherwise it ends as `Incomplete`.
 
         Both callbacks are cheap and may be called from any thread, as often as one likes. Canceled, it ends within two
         seconds with all its threads and child processes, keeps what it fetched, and re-raises. Everything it
         raises on purpose is one of :mod:`vodkeep.errors`; anything else counts as a bug.
         """
+        ...
+
+    async def tidy(self, item_id: str) -> None:
+        """Remove what the capture of an item left behind, once its row says that the item is in its folder."""
         ...
 
 
@@ -134,7 +142,7 @@ class CaptureRunner:
         database is away, or was taken during the run. Canceled, the item is handed back uncounted.
         """
         try:
-            claim = await self._claim(item, probe=probe)
+            claim, own_failures = await self._claim(item, probe=probe)
         except NotDue as reason:
             self._log.debug("not claimed", vod_id=item.twitch_vod_id, reason=str(reason))
             return None
@@ -144,7 +152,11 @@ class CaptureRunner:
         with bind_corr(claim.corr):
             live = self._live[claim.item_id] = _Live()
             try:
-                return await self._run(claim, live, probe=probe)
+                last_chance = own_failures + 1 >= self._retry.max_attempts
+                state = await self._run(claim, live, probe=probe, accept_holes=last_chance)
+                if state in (DownloadState.DOWNLOADED, DownloadState.DONE, DownloadState.PARKED):
+                    await self._tidy(claim)
+                return state
             except anyio.get_cancelled_exc_class():
                 with anyio.move_on_after(_RELEASE_LIMIT_S, shield=True):
                     await self._release(claim, probe=probe)
@@ -152,12 +164,21 @@ class CaptureRunner:
             finally:
                 del self._live[claim.item_id]
 
-    async def _claim(self, item: QueueItem, *, probe: bool) -> Claim:
+    async def _tidy(self, claim: Claim) -> None:
+        """Clean up behind a run; a mess that cannot be cleared is told and left for the next start."""
+        try:
+            await self._capture.tidy(claim.item_id)
+        except (VodkeepError, OSError) as error:
+            self._log.warning("leftovers stay", vod_id=claim.item_id, error=str(error))
+
+    async def _claim(self, item: QueueItem, *, probe: bool) -> tuple[Claim, int]:
         now = self._clock.now()
         corr = current_corr() or new_corr()
 
-        def work(unit: UnitOfWork) -> Claim:
-            claim = QueueStore(unit.connection).claim(item, now, corr=corr)
+        def work(unit: UnitOfWork) -> tuple[Claim, int]:
+            store = QueueStore(unit.connection)
+            claim = store.claim(item, now, corr=corr)
+            own_failures = store.own_failures(claim.item_id)
             if probe:
                 health = HealthStore(unit.connection)
                 try:
@@ -166,11 +187,11 @@ class CaptureRunner:
                     raise NotDue(str(error)) from error
                 health.save_breaker(item.channel, taken, now)
             unit.commit()
-            return claim
+            return claim, own_failures
 
         return await self._database.run(work)
 
-    async def _run(self, claim: Claim, live: _Live, *, probe: bool) -> DownloadState | None:
+    async def _run(self, claim: Claim, live: _Live, *, probe: bool, accept_holes: bool) -> DownloadState | None:
         started = self._clock.monotonic()
         item = claim.item
         self._metrics.downloads_started(item.channel)
@@ -183,7 +204,7 @@ class CaptureRunner:
             probe=probe,
         )
         try:
-            ending = await self._attempt(claim, live, probe=probe)
+            ending = await self._attempt(claim, live, probe=probe, accept_holes=accept_holes)
         except Exception as error:  # noqa: BLE001 - the attempt ends here; what it means is decided below
             ending = error
         try:
@@ -191,9 +212,7 @@ class CaptureRunner:
                 case CapturedItem(completeness=whole) if whole >= 1.0:
                     return await self._save_captured(claim, ending, self._clock.monotonic() - started, probe=probe)
                 case CapturedItem():
-                    share = f"{ending.completeness:.2%}"
-                    partial = Incomplete(f"Only {share} of the broadcast could be captured.")
-                    return await self._save_setback(claim, partial, probe=probe)
+                    return await self._save_setback(claim, _falls_short(ending), probe=probe, part=ending)
                 case Exception():
                     return await self._save_setback(claim, _leaf(ending), probe=probe)
                 case _:
@@ -204,12 +223,16 @@ class CaptureRunner:
         await self._settle_lost_probe(claim, probe=probe)
         return None
 
-    async def _attempt(self, claim: Claim, live: _Live, *, probe: bool) -> CapturedItem | Exception | _Lost:
+    async def _attempt(
+        self, claim: Claim, live: _Live, *, probe: bool, accept_holes: bool
+    ) -> CapturedItem | Exception | _Lost:
         ending: CapturedItem | Exception | _Lost = _LOST
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._beat, claim, live, probe, tasks.cancel_scope)
             try:
-                ending = await self._capture.capture(claim.item, on_progress=live.note, report_phase=live.enter)
+                ending = await self._capture.capture(
+                    claim.item, on_progress=live.note, report_phase=live.enter, accept_holes=accept_holes
+                )
             except Exception as error:  # noqa: BLE001 - an ending is a value here
                 ending = error
             tasks.cancel_scope.cancel()
@@ -326,7 +349,9 @@ class CaptureRunner:
         )
         return state
 
-    async def _save_setback(self, claim: Claim, error: Exception, *, probe: bool) -> DownloadState:
+    async def _save_setback(
+        self, claim: Claim, error: Exception, *, probe: bool, part: CapturedItem | None = None
+    ) -> DownloadState:
         channel = claim.item.channel
         now = self._clock.now()
 
@@ -340,6 +365,8 @@ class CaptureRunner:
                 now=now,
                 rng=self._rng,
             )
+            if part is not None:
+                store.note_part(claim, now, path=part.path, size_bytes=part.bytes, completeness=part.completeness)
             store.save_setback(claim, now, setback)
             before, after = self._count_attempt(health, channel, setback.verdict, now, probe=probe)
             depth = store.depth()
@@ -435,6 +462,13 @@ class CaptureRunner:
                 wait_s = _SAVE_RETRY_S[min(tries, len(_SAVE_RETRY_S) - 1)]
             tries += 1
             await self._clock.sleep(wait_s)
+
+
+def _falls_short(part: CapturedItem) -> Incomplete:
+    return Incomplete(
+        f"Only {part.completeness:.2%} of the broadcast could be captured; the ledger in its manifest names the holes.",
+        remedy="Reprocess the item if Twitch offers the rest again.",
+    )
 
 
 def _leaf(error: Exception) -> Exception:

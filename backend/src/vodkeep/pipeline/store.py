@@ -46,6 +46,7 @@ _COLUMNS = (
     vods.c.priority,
     vods.c.generation,
     vods.c.skip_upload,
+    vods.c.downloaded_path,
 )
 
 
@@ -187,6 +188,18 @@ class QueueStore:
         """The item, or ``None`` when no row has this id."""
         rows = self._items(select(*_COLUMNS).where(vods.c.twitch_vod_id == item_id))
         return rows[0] if rows else None
+
+    def summary(self, item_id: str) -> ItemSummary | None:
+        """The item as lists show it, or ``None`` when no row has this id."""
+        found = self._summaries(select(*_SUMMARY_COLUMNS).where(vods.c.twitch_vod_id == item_id))
+        return found[0] if found else None
+
+    def in_library(self, item_ids: Collection[str]) -> set[str]:
+        """Those of ``item_ids`` whose rows say that nothing is left to capture."""
+        query = select(vods.c.twitch_vod_id).where(
+            vods.c.twitch_vod_id.in_(item_ids), vods.c.download_state.in_([_S.DOWNLOADED, _S.UPLOADING, _S.DONE])
+        )
+        return set(self._connection.execute(query).scalars())
 
     def load_captured(self, *, limit: int) -> list[QueueItem]:
         """Items that are in their folder and not published, oldest first."""
@@ -367,6 +380,22 @@ class QueueStore:
                 self.save_parked(claim, now, setback)
             case _:
                 raise ValueError(f"an attempt never ends in {setback.state}")
+
+    def note_part(self, claim: Claim, now: datetime, *, path: str, size_bytes: int, completeness: float) -> None:
+        """A broadcast with holes lies in its folder; what that means for the item is a setback's to say."""
+        changed = self._connection.execute(
+            update(vods)
+            .where(*_fence(claim))
+            .values(
+                downloaded_path=path,
+                download_bytes=size_bytes,
+                download_total=size_bytes,
+                progress_updated_at=now,
+                completeness=completeness,
+            )
+        )
+        if changed.rowcount != 1:
+            raise _lost(claim)
 
     def save_waiting(self, claim: Claim, now: datetime, setback: Setback) -> None:
         """The broadcast has not ended; nothing has failed, so nothing is written as an error."""
@@ -630,6 +659,7 @@ def _item(row: RowMapping) -> QueueItem:
         priority=row["priority"],
         generation=row["generation"],
         skip_upload=bool(row["skip_upload"]),
+        downloaded_path=row["downloaded_path"],
     )
 
 

@@ -1,0 +1,5 @@
+"""``python -m vodkeep`` is the ``vodkeep`` command."""
+
+from vodkeep.cli import main
+
+main()

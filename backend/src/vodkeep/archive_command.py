@@ -1,0 +1,251 @@
+"""``vodkeep archive``: keep one VOD now, with a progress bar; needs no Twitch credentials.
+
+It does what the service does, with the same queue, journal and library, so that either can go on where the other was
+cut off. While a service works on the same database, the item is handed to that one and its progress shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bars
+
+from vodkeep.bootstrap import build_archivist, build_runner, claim_database, prepare_data_dir
+from vodkeep.capture.model import Phase, Progress, ResolvedVod
+from vodkeep.capture.resolve import Resolver
+from vodkeep.catalog.exchange import open_session
+from vodkeep.catalog.model import BroadcasterId, Video, VodId, video_id_from
+from vodkeep.catalog.store import CatalogStore
+from vodkeep.clock import Clock
+from vodkeep.db import migrate
+from vodkeep.db.engine import Database, UnitOfWork
+from vodkeep.db.instance_lock import InstanceLockedError
+from vodkeep.errors import SettingsError
+from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.model import RUNNING, DownloadState, QueueItem
+from vodkeep.pipeline.stages import CaptureRunner
+from vodkeep.pipeline.store import QueueStore
+from vodkeep.settings import Settings
+
+_POLL_S = 0.25
+# A service that has not finished a cycle for so many intervals is not there (any more).
+_MISSED_CYCLES = 3
+# The longest wait of a person in front of a terminal; beyond it the command says when to come back.
+_PATIENCE = timedelta(minutes=5)
+
+_WORDS = {
+    Phase.RESOLVING: "resolving",
+    Phase.FETCHING: "fetching",
+    Phase.MUXING: "writing the MP4",
+    Phase.VERIFYING: "verifying",
+}
+
+
+async def archive(settings: Settings, clock: Clock, address: str, console: Console) -> int:
+    """Keep the VOD at ``address`` (id or URL); returns the exit code: 0 only when it is whole in the library.
+
+    Raises the errors of `vodkeep.errors`; `SettingsError` also for an address that is not one of a VOD.
+    """
+    try:
+        video_id = video_id_from(address)
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
+    prepare_data_dir(settings)
+    database = Database(settings.database.url())
+    try:
+        await database.ping()
+        command = _Archive(settings, clock, database, video_id, console)
+        try:
+            with claim_database(settings):
+                return await command.keep()
+        except InstanceLockedError:
+            return await command.hand_over()
+    finally:
+        database.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The last that is known of the item, whoever works on it."""
+
+    words: str
+    done: int  # bytes
+    total: int | None  # bytes
+
+
+class _Archive:
+    """One run of the command."""
+
+    def __init__(self, settings: Settings, clock: Clock, database: Database, video_id: VodId, console: Console) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._database = database
+        self._id = video_id
+        self._console = console
+
+    async def keep(self) -> int:
+        """Do the work here, unless a service on the same PostgreSQL is at it."""
+        await anyio.to_thread.run_sync(migrate.upgrade, self._database)
+        if not self._database.is_sqlite and await self._service_is_alive():
+            return await self.hand_over()
+        async with open_session() as session:
+            archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
+            item = await self._ensure_row(archivist.resolver)
+            runner = build_runner(self._settings, self._clock, self._database, archivist)
+            with self._bars(lambda: _of_progress(runner.progress().get(self._id))):
+                item = await self._attempt_until_settled(runner, item)
+            if item.download_state is DownloadState.DONE:
+                await archivist.tidy(self._id)
+        return self._report(item)
+
+    async def hand_over(self) -> int:
+        """Put the item in the queue of the service that runs on this database, and watch."""
+        self._console.print("A vodkeep service works on this database; the item is handed to it.")
+        async with open_session() as session:
+            archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
+            await self._ensure_row(archivist.resolver)
+        seen = _Seen("queued", 0, None)
+        with self._bars(lambda: seen):
+            while True:
+                summary = await self._database.run(
+                    lambda unit: QueueStore(unit.connection).summary(self._id), write=False
+                )
+                assert summary is not None
+                seen = _Seen(summary.download_state, summary.download_bytes, summary.download_total)
+                if summary.processed or summary.processing_error or summary.download_state is DownloadState.WAITING:
+                    break
+                await self._clock.sleep(_POLL_S)
+        item = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
+        assert item is not None
+        return self._report(item)
+
+    async def _attempt_until_settled(self, runner: CaptureRunner, item: QueueItem) -> QueueItem:
+        """Attempt, wait as the retry rules say, attempt again; give up when that would try a person's patience."""
+        for _ in range(self._settings.pipeline.download_max_attempts):
+            await runner.run(item)
+            found = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
+            assert found is not None
+            item = found
+            if item.download_state is not DownloadState.FAILED or item.not_before is None:
+                return item
+            wait = item.not_before - self._clock.now()
+            if wait > _PATIENCE:
+                return item
+            self._console.print(f"{item.processing_error} Trying again in {max(0, round(wait.total_seconds()))} s.")
+            await self._clock.sleep(wait.total_seconds())
+        return item
+
+    async def _ensure_row(self, resolver: Resolver) -> QueueItem:
+        """The item's row: made from what the resolver says if there is none, and due again if it was settled."""
+        known = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
+        resolved = await resolver.resolve(self._id) if known is None else None
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> QueueItem:
+            if resolved is not None:
+                video = Video(
+                    id=self._id,
+                    broadcaster_id=BroadcasterId(""),
+                    created_at=resolved.date or now,
+                    broadcaster_login=resolved.channel,
+                    title=resolved.title,
+                    duration=timedelta(seconds=int(resolved.duration_s)) if resolved.duration_s else None,
+                    thumbnail_url=resolved.thumbnail_url,
+                )
+                CatalogStore(unit.connection).save_videos(resolved.channel, [video], now=now)
+            store = QueueStore(unit.connection)
+            item = store.find(self._id)
+            assert item is not None
+            if item.download_state not in RUNNING:
+                item = store.retry(self._id, now, corr=None)
+            unit.commit()
+            return item
+
+        return await self._database.run(work)
+
+    async def _service_is_alive(self) -> bool:
+        last = await self._database.run(lambda unit: HealthStore(unit.connection).last_cycle(), write=False)
+        interval = self._settings.pipeline.process_interval
+        return last is not None and self._clock.now() - last < _MISSED_CYCLES * interval
+
+    def _resolve_once(self, resolver: Resolver) -> Resolver:
+        return _Remembering(resolver)
+
+    @contextmanager
+    def _bars(self, look: Callable[[], _Seen]) -> Iterator[None]:
+        """A progress bar that follows ``look`` for the time of the block."""
+        bars = _FollowingBars(
+            look,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        with bars:
+            yield
+
+    def _report(self, item: QueueItem) -> int:
+        """Say how it ended; 0 only when the item is whole in the library."""
+        say = partial(self._console.print, markup=False, highlight=False, soft_wrap=True)
+        if item.download_state is DownloadState.DONE and item.downloaded_path is not None:
+            say(f"Kept: {self._settings.storage.data_dir / item.downloaded_path}")
+            return 0
+        say(item.processing_error or f"VOD {self._id} is {item.download_state}.")
+        if item.download_state is DownloadState.WAITING:
+            say("Run the command again when the broadcast is over, or let the service wait for it.")
+        elif item.download_state is DownloadState.FAILED:
+            say("What was fetched is kept: run the command again to go on from there.")
+        elif item.downloaded_path is not None:
+            say(f"What could be captured: {self._settings.storage.data_dir / item.downloaded_path}")
+        return 1
+
+
+class _Remembering:
+    """A resolver that gives its first answer twice: to the row and to the capture that follows at once."""
+
+    def __init__(self, inner: Resolver) -> None:
+        self._inner = inner
+        self._answer: ResolvedVod | None = None
+
+    async def resolve(self, video_id: str) -> ResolvedVod:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            answer = self._answer = await self._inner.resolve(video_id)
+        return answer
+
+
+class _FollowingBars(Bars):
+    """Bars that look at their subject whenever they are drawn."""
+
+    def __init__(self, look: Callable[[], _Seen], *columns: ProgressColumn, console: Console) -> None:
+        super().__init__(*columns, console=console)
+        self._look = look
+        self._bar = self.add_task("queued", total=None)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        seen = self._look()
+        self.update(self._bar, description=seen.words, completed=seen.done, total=seen.total)
+        return super().get_renderables()
+
+
+def _of_progress(progress: Progress | None) -> _Seen:
+    if progress is None:
+        return _Seen("starting", 0, None)
+    return _Seen(_WORDS[progress.phase], progress.fetched_bytes, progress.total_bytes)

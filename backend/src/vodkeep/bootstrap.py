@@ -1,0 +1,285 @@
+"""Builds the object graph: settings in, a service out. Nothing else in the program constructs what it uses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import aiohttp
+import anyio
+import urllib3
+from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
+
+from vodkeep import __version__
+from vodkeep.capture.client import TwitchGql
+from vodkeep.capture.mux import Muxer
+from vodkeep.capture.rate import RateLimiter
+from vodkeep.capture.resolve import Resolver, YtDlpResolver
+from vodkeep.capture.service import CaptureService, CaptureTools
+from vodkeep.catalog.app_token import AppCredentials
+from vodkeep.catalog.client import HelixClient
+from vodkeep.catalog.exchange import open_session
+from vodkeep.catalog.limits import CatalogLimits
+from vodkeep.catalog.service import CatalogService
+from vodkeep.clock import Clock
+from vodkeep.db.engine import Database
+from vodkeep.db.instance_lock import hold_instance_lock
+from vodkeep.db.wait import prepare_database
+from vodkeep.errors import SettingsError
+from vodkeep.keep.library import Library
+from vodkeep.pipeline.archive import Archivist
+from vodkeep.pipeline.breaker import BreakerPolicy
+from vodkeep.pipeline.circuits import Circuits
+from vodkeep.pipeline.engine import Bell, InProcessEngine
+from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
+from vodkeep.pipeline.model import Stage
+from vodkeep.pipeline.retry import RECHECK, RetryPolicy
+from vodkeep.pipeline.service import PipelineService
+from vodkeep.pipeline.stages import CaptureRunner
+from vodkeep.settings import Settings, check_data_dir
+from vodkeep.telemetry.log import Logger, get_logger
+from vodkeep.telemetry.metrics import Metrics
+from vodkeep.web.access import bind_address
+from vodkeep.web.app import WebDeps, create_app
+from vodkeep.web.reading import DatabaseStatusReader
+from vodkeep.web.server import Listening, serve
+
+USER_AGENT = f"vodkeep/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running parts of ``vodkeep run``."""
+
+    settings: Settings
+    database: Database
+    catalog: CatalogService
+    pipeline: PipelineService
+    archivist: Archivist
+    app: ASGIApp
+    clock: Clock
+    log: Logger
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, clock: Clock) -> AsyncIterator[Service]:
+    """Everything of the service, connected but not started; closed in reverse at the end of the block.
+
+    Raises `SettingsError` when DATA_DIR cannot be used or another service uses the same SQLite file.
+    """
+    prepare_data_dir(settings)
+    with claim_database(settings):
+        database = Database(settings.database.url())
+        try:
+            async with open_session() as session:
+                yield _build_service(settings, clock, database, session)
+        finally:
+            database.dispose()
+
+
+def _build_service(settings: Settings, clock: Clock, database: Database, session: aiohttp.ClientSession) -> Service:
+    rng = random.Random()
+    metrics = Metrics()
+    channels = settings.twitch.channels
+    for channel in channels:
+        metrics.expect(channel)
+    circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
+    archivist = build_archivist(settings, clock, session)
+    runner = build_runner(settings, clock, database, archivist, metrics=metrics, circuits=circuits)
+    catalog = CatalogService(
+        database,
+        HelixClient(
+            session,
+            credentials=_app_credentials(settings),
+            api_url=settings.twitch.api_url,
+            auth_url=settings.twitch.auth_url,
+            clock=clock,
+            rng=rng,
+            log=get_logger("twitch_helix"),
+        ),
+        clock,
+        channels=channels,
+        limits=CatalogLimits.from_settings(settings.catalog.max_vods, settings.catalog.max_age_days),
+        backfill_interval=settings.catalog.backfill_interval,
+        rng=rng,
+        log=get_logger("vod_catalog"),
+    )
+    bell = Bell()
+    pipeline = PipelineService(
+        database=database,
+        engine=InProcessEngine(
+            {Stage.CAPTURE: runner},
+            slots={Stage.CAPTURE: settings.pipeline.max_concurrent_downloads},
+            bell=bell,
+            clock=clock,
+            log=get_logger("vod_process"),
+        ),
+        bell=bell,
+        circuits=circuits,
+        clock=clock,
+        log=get_logger("vod_process"),
+        metrics=metrics,
+        channels=channels,
+        discover=catalog.discover,
+        interval=settings.pipeline.process_interval,
+    )
+    app = create_app(
+        WebDeps(
+            database=database,
+            reader=DatabaseStatusReader(database, channels),
+            metrics=metrics,
+            web=settings.web,
+            pipeline=settings.pipeline,
+            clock=clock,
+            data_dir=settings.storage.data_dir,
+            work=runner,
+            missing_credentials=missing_credentials(settings),
+        )
+    )
+    return Service(settings, database, catalog, pipeline, archivist, app, clock, get_logger("service"))
+
+
+async def run_service(service: Service, *, task_status: TaskStatus[Listening] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Serve and work until canceled; then jobs keep what they have and requests end.
+
+    The web answers from the first moment, also while the database is still being waited for.
+    """
+    address = bind_address(service.settings.web)
+    if address.warning:
+        service.log.warning(address.warning)
+    _announce(service)
+    async with anyio.create_task_group() as tasks:
+        listening: Listening = await tasks.start(partial(serve, service.app, address.host, address.port))
+        service.log.info("listening", url=listening.url)
+        task_status.started(listening)
+        await prepare_database(service.database, service.clock, service.log)
+        await service.pipeline.sweep(service.archivist.leftovers(), service.archivist.tidy)
+        tasks.start_soon(service.catalog.run_backfill_forever)
+        await service.pipeline.run()
+
+
+def prepare_data_dir(settings: Settings) -> None:
+    """Create DATA_DIR if need be; raises `SettingsError` unless files can be written there."""
+    problems = check_data_dir(settings.storage.data_dir)
+    if problems:
+        raise SettingsError(problems)
+
+
+def claim_database(settings: Settings) -> AbstractContextManager[None]:
+    """Hold a SQLite file for this process; PostgreSQL is shared. Raises `SettingsError` when another has it."""
+    url = settings.database.url()
+    if url.get_backend_name() != "sqlite":
+        return nullcontext()
+    return hold_instance_lock(Database(url).path)
+
+
+def build_archivist(
+    settings: Settings,
+    clock: Clock,
+    session: aiohttp.ClientSession,
+    wrap_resolver: Callable[[Resolver], Resolver] = lambda resolver: resolver,
+) -> Archivist:
+    """The capture stage's work: resolver, fetcher, muxer and library."""
+    log = get_logger("vod_download")
+    resolver = YtDlpResolver(
+        path=settings.tools.ytdlp_path,
+        args=settings.tools.ytdlp_args,
+        existence=TwitchGql(session, settings.twitch.gql_url, settings.twitch.gql_client_id or ""),
+        log=log,
+    )
+    connections = settings.pipeline.capture_connections
+    capture = CaptureService(
+        settings.storage.data_dir,
+        CaptureTools(
+            resolver=wrap_resolver(resolver),
+            muxer=Muxer(settings.tools.ffmpeg_path),
+            pool=urllib3.PoolManager(
+                num_pools=32, maxsize=connections * settings.pipeline.max_concurrent_downloads, block=False
+            ),
+            rate=RateLimiter(settings.pipeline.download_rate_limit),
+            connections=connections,
+            user_agent=USER_AGENT,
+            clock=clock,
+            log=log,
+        ),
+    )
+    library = Library(settings.storage.data_dir, settings.storage.folder_template)
+    return Archivist(capture=capture, library=library, clock=clock, log=log)
+
+
+def build_runner(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    archivist: Archivist,
+    *,
+    metrics: PipelineMetrics | None = None,
+    circuits: Circuits | None = None,
+) -> CaptureRunner:
+    """The runner of the capture stage."""
+    metrics = metrics or NoMetrics()
+    log = get_logger("vod_download")
+    return CaptureRunner(
+        database=database,
+        capture=archivist,
+        clock=clock,
+        log=log,
+        metrics=metrics,
+        circuits=circuits or Circuits(log=log, metrics=metrics),
+        retry=retry_policy(settings),
+        breaker=BreakerPolicy(settings.pipeline.breaker_threshold, settings.pipeline.breaker_cooldown),
+        rng=random.Random(),
+    )
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """How often and when a download is tried again."""
+    pipeline = settings.pipeline
+    return RetryPolicy(
+        max_attempts=pipeline.download_max_attempts,
+        backoff_base=pipeline.download_backoff_base,
+        cooldown=pipeline.retry_cooldown,
+        # A broadcast ends some time; looking each cycle would only burden Twitch.
+        recheck=min(5 * pipeline.process_interval, RECHECK),
+    )
+
+
+def missing_credentials(settings: Settings) -> tuple[str, ...]:
+    """The variables without which new broadcasts cannot be found."""
+    needed: Mapping[str, object] = {
+        "TWITCH_CHANNEL": settings.twitch.channels,
+        "TWITCH_CLIENT_ID": settings.twitch.client_id,
+        "TWITCH_CLIENT_SECRET": settings.twitch.client_secret,
+    }
+    return tuple(name for name, value in needed.items() if not value)
+
+
+def _app_credentials(settings: Settings) -> AppCredentials | None:
+    twitch = settings.twitch
+    if not twitch.client_id or not twitch.client_secret:
+        return None
+    return AppCredentials(twitch.client_id, twitch.client_secret.get_secret_value())
+
+
+def _announce(service: Service) -> None:
+    """Say at start what a person should know before looking for it in vain."""
+    settings, log = service.settings, service.log
+    for warning in settings.warnings:
+        log.warning(warning)
+    missing = missing_credentials(settings)
+    if missing:
+        log.warning("no new broadcasts will be found", missing=", ".join(missing))
+    log.info(
+        "starting",
+        version=__version__,
+        channels=", ".join(settings.twitch.channels) or "none",
+        data_dir=str(settings.storage.data_dir),
+        database="sqlite" if service.database.is_sqlite else "postgresql",
+    )
+    get_logger("chat_recorder").info("chat recorder disabled", reason="this version does not record chat yet")
+    if settings.uploads.enabled:
+        log.warning("nothing is uploaded", reason="this version does not publish to YouTube yet")

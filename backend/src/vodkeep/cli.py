@@ -1,0 +1,139 @@
+"""The command line: ``vodkeep run``, ``archive`` and ``config``.
+
+Exit codes: 0 done, 1 the work failed, 2 a setting or an argument is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+
+from vodkeep import __version__
+from vodkeep.archive_command import archive as run_archive
+from vodkeep.bootstrap import open_service, run_service
+from vodkeep.clock import SystemClock
+from vodkeep.config_command import render_config
+from vodkeep.errors import SettingsError, VodkeepError
+from vodkeep.settings import Settings, load_settings
+from vodkeep.telemetry.log import configure_logging, get_logger, mask_values
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+EXIT_INTERRUPTED = 130
+
+# After SIGTERM everything has this long; then the process ends whatever still runs. The journal makes that safe.
+SHUTDOWN_LIMIT_S = 25.0
+
+app = typer.Typer(help="Keeps a streamer's Twitch broadcasts for good.", no_args_is_help=True, add_completion=False)
+
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file", help="Read variables from this file; the environment has the last word.", dir_okay=False
+    ),
+]
+
+
+@app.command()
+def run(env_file: EnvFile = None) -> None:
+    """Find broadcasts, keep them, and serve the status page until told to stop."""
+    settings = _settings(env_file)
+    configure_logging(settings.log.level, settings.log.format)
+    _end(lambda: anyio.run(_run, settings))
+
+
+@app.command()
+def archive(
+    vod: Annotated[str, typer.Argument(help="The id of a VOD, or its address at Twitch.")],
+    env_file: EnvFile = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on standard error.")] = False,
+) -> None:
+    """Keep one VOD now. Needs no Twitch credentials."""
+    settings = _settings(env_file)
+    configure_logging(settings.log.level if verbose else "critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(_archive, settings, vod))
+
+
+@app.command()
+def config(
+    env_file: EnvFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Show the effective configuration, secrets masked, with the source of each value."""
+    render_config(_settings(env_file), Console(), as_json)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    sys.stdout.write(f"vodkeep {__version__}\n")
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="vodkeep")
+
+
+def _settings(env_file: Path | None) -> Settings:
+    try:
+        settings = load_settings(os.environ, env_file)
+    except SettingsError as error:
+        _refuse(error)
+    mask_values(settings.secret_values())
+    return settings
+
+
+def _end(work: Callable[[], int]) -> None:
+    """Run the command and end the process with the exit code that its outcome means."""
+    try:
+        code = work()
+    except SettingsError as error:
+        _refuse(error)
+    except VodkeepError as error:
+        sys.stderr.write(f"{error}\n{error.remedy}\n" if error.remedy else f"{error}\n")
+        code = EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _refuse(error: SettingsError) -> typer.Exit:
+    for problem in error.problems:
+        sys.stderr.write(f"{problem}\n")
+    raise typer.Exit(EXIT_SETTINGS) from error
+
+
+async def _run(settings: Settings) -> int:
+    async with open_service(settings, SystemClock()) as service, anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_at_signal, tasks.cancel_scope)
+        await run_service(service)
+    get_logger("service").info("stopped")
+    return 0
+
+
+async def _archive(settings: Settings, vod: str) -> int:
+    return await run_archive(settings, SystemClock(), vod, Console())
+
+
+async def _stop_at_signal(scope: anyio.CancelScope) -> None:
+    log = get_logger("service")
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            _end_at_last()
+            scope.cancel()
+            return
+
+
+def _end_at_last() -> None:
+    """Make sure that the process ends, even if a thread hangs in a read from a dead disk."""
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_LIMIT_S)

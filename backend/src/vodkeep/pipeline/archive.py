@@ -1,0 +1,164 @@
+"""The capture stage's work on one item: capture it, describe it, give it its place in the library.
+
+Each step can be cut off and repeated. In this order: an item that already lies whole in the library is linked again and
+not fetched a second time; an item that an interrupted run had placed is found by its note; everything else is captured.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import anyio
+import anyio.to_thread
+
+from vodkeep import __version__
+from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.resolve import Resolver
+from vodkeep.capture.service import THUMBNAIL_NAME, VIDEO_NAME, Captured, CaptureService
+from vodkeep.capture.workfolder import WORK_DIR_NAME, WorkFolder
+from vodkeep.clock import Clock
+from vodkeep.disk import disk_errors
+from vodkeep.keep.library import Library, LibraryItem, describe_file
+from vodkeep.keep.manifest import (
+    MANIFEST_NAME,
+    ChapterEntry,
+    FileEntry,
+    LedgerEntry,
+    Manifest,
+    StreamEntry,
+    write_manifest,
+)
+from vodkeep.pipeline.model import QueueItem
+from vodkeep.pipeline.stages import CapturedItem
+from vodkeep.telemetry.log import Logger
+
+
+class Archivist:
+    """Implements ``pipeline.stages.CaptureStage`` with the capture engine and the library."""
+
+    def __init__(self, *, capture: CaptureService, library: Library, clock: Clock, log: Logger) -> None:
+        self._capture = capture
+        self._library = library
+        self._clock = clock
+        self._log = log
+
+    async def capture(
+        self,
+        item: QueueItem,
+        *,
+        on_progress: Callable[[Progress], None],
+        report_phase: Callable[[Phase], None],
+        accept_holes: bool,
+    ) -> CapturedItem:
+        """Keep one broadcast; see ``pipeline.stages.CaptureStage``."""
+        folder = self._capture.work_folder(item.twitch_vod_id)
+        with folder.hold():
+            kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase)
+            if kept is None:
+                captured = await self._capture.capture(folder, on_progress=on_progress, accept_holes=accept_holes)
+                # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
+                kept = await anyio.to_thread.run_sync(self._place, item, folder, captured)
+            return _captured_item(kept)
+
+    @property
+    def resolver(self) -> Resolver:
+        """What finds out where a VOD's picture is."""
+        return self._capture.resolver
+
+    async def tidy(self, item_id: str) -> None:
+        """Remove the work folder of an item whose row says that it is in the library."""
+        await anyio.to_thread.run_sync(self._capture.work_folder(item_id).remove)
+
+    def leftovers(self) -> list[str]:
+        """The ids of the items that have a work folder, whoever left it."""
+        try:
+            return sorted(path.name for path in (self._library.root / WORK_DIR_NAME).iterdir() if path.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def _find_kept(
+        self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None]
+    ) -> LibraryItem | None:
+        kept = self._library.find_placed(folder.path, item.twitch_vod_id)
+        if kept is not None:
+            self._log.info("item found in its place", vod_id=item.twitch_vod_id, path=str(kept.path))
+            return kept
+        for path in self._possible_places(item):
+            kept = self._library.find(path, item.twitch_vod_id)
+            if kept is None or kept.manifest.completeness < 1.0:
+                continue
+            report_phase(Phase.VERIFYING)
+            if self._library.is_intact(kept):
+                self._log.info("item is whole already", vod_id=item.twitch_vod_id, path=str(kept.path))
+                return kept
+            self._log.warning("item is damaged and captured again", vod_id=item.twitch_vod_id, path=str(kept.path))
+        return None
+
+    def _possible_places(self, item: QueueItem) -> list[PurePosixPath]:
+        expected = self._library.folder_for(
+            channel=item.channel, date=item.date, title=item.title, video_id=item.twitch_vod_id
+        )
+        known = PurePosixPath(item.downloaded_path).parent if item.downloaded_path else None
+        places = [known] if known is not None and not known.is_absolute() and ".." not in known.parts else []
+        return [*places, *([expected] if expected not in places else [])]
+
+    def _place(self, item: QueueItem, folder: WorkFolder, captured: Captured) -> LibraryItem:
+        manifest = _describe(item, captured, self._clock)
+        with disk_errors(captured.output):
+            (captured.output / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
+        path = self._library.folder_for(
+            channel=manifest.channel, date=manifest.date, title=manifest.title, video_id=manifest.video_id
+        )
+        self._library.place(captured.output, folder.path, path)
+        # The segments have served; the rest of the folder stays until the row is written.
+        with disk_errors(folder.segments):
+            shutil.rmtree(folder.segments)
+        return LibraryItem(path, manifest)
+
+
+def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
+    resolved, facts = captured.resolved, captured.facts
+    files = [
+        # The video was hashed while it was verified.
+        FileEntry(VIDEO_NAME, facts.size_bytes, facts.sha256),
+    ]
+    if captured.has_thumbnail:
+        files.append(describe_file(captured.output / THUMBNAIL_NAME))
+    return Manifest(
+        video_id=item.twitch_vod_id,
+        stream_id=None,
+        channel=item.channel,
+        channel_name=resolved.channel_name,
+        title=item.title or resolved.title,
+        date=item.date or resolved.date,
+        duration_ms=captured.playlist_us // 1000,
+        completeness=captured.completeness,
+        rendition=resolved.format_id,
+        tools=(f"vodkeep {__version__}", resolved.resolver),
+        captured_at=clock.now(),
+        files=tuple(files),
+        streams=tuple(
+            StreamEntry(stream.kind, stream.codec, stream.packets, stream.width, stream.height, stream.fps)
+            for stream in facts.streams
+        ),
+        ledger=tuple(
+            LedgerEntry(stretch.start_us // 1000, stretch.end_us // 1000, stretch.source, stretch.reason)
+            for stretch in captured.ledger
+        ),
+        chapters=tuple(
+            ChapterEntry(chapter.start_us // 1000, chapter.end_us // 1000, chapter.title)
+            for chapter in resolved.chapters
+        ),
+    )
+
+
+def _captured_item(kept: LibraryItem) -> CapturedItem:
+    video = kept.manifest.file(VIDEO_NAME)
+    return CapturedItem(
+        path=str(kept.path / VIDEO_NAME),
+        bytes=video.size_bytes if video is not None else 0,
+        duration_ms=kept.manifest.duration_ms,
+        completeness=kept.manifest.completeness,
+    )
