@@ -220,11 +220,14 @@ def test_the_map_of_the_code_names_every_package() -> None:
 
 
 def test_scripts_may_be_run_and_read_as_shell() -> None:
-    for script in [ROOT / ".ci/run", *(ROOT / "tools").iterdir()]:
-        first_line = script.read_bytes().partition(b"\n")[0].decode()
-        if script.is_dir() or not first_line.startswith("#!"):
-            continue
+    scripts = {path: path.read_bytes() for path in tracked_files() if path.parent in {ROOT / ".ci", ROOT / "tools"}}
+    shells = {
+        path: text.splitlines()[0].decode().split("/")[-1].split()[-1]
+        for path, text in scripts.items()
+        if text.startswith(b"#!")
+    }
+    assert ROOT / ".ci/run" in shells
+    for script, shell in shells.items():
         assert script.stat().st_mode & 0o111 == 0o111, script
-        shell = first_line.rpartition("/")[2].split()[-1]
         read = subprocess.run([shell, "-n", script], capture_output=True, text=True, check=False)
         assert (read.returncode, read.stderr) == (0, ""), script
