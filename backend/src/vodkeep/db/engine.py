@@ -36,6 +36,7 @@ T = TypeVar("T")
 PING_LIMIT_S = 2.0
 """A database that does not answer within this time counts as away."""
 
+_CHECKOUT_LIMIT_S = 5.0
 _WRITE = "vodkeep_write"
 
 
@@ -120,9 +121,12 @@ class Database:
         ``write=False`` reads one consistent state (SQLite) and refuses to write (both databases). No network
         call belongs inside, and no second writing unit. Raises ``DatabaseUnavailable``.
         """
-        token = postgresql.patience.set(patience or postgresql.patience.get())
+        wanted = patience or postgresql.patience.get()
+        # A pooled connection is asked whether it still works; that answer is not worth a whole statement's time.
+        token = postgresql.patience.set(replace(wanted, statement_s=0.0, grace_s=_CHECKOUT_LIMIT_S))
         try:
             with self._turn(write), self._engine.connect() as connection:
+                postgresql.patience.set(wanted)
                 connection.execution_options(**{_WRITE: write})
                 connection.begin()
                 yield UnitOfWork(connection)

@@ -138,6 +138,18 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], str, str, str], ...] = tuple(
             "Correct user and password in DB_DSN.",
         ),
         (
+            r"SASL authentication failed",  # pgbouncer's words
+            "user or password is wrong",
+            "database_credentials",
+            "Correct user and password in DB_DSN.",
+        ),
+        (
+            r"server_login_retry|server login (?:has been failing|failed)|query_wait_timeout",
+            "pgbouncer does not reach the server behind it",
+            "database",
+            "",
+        ),
+        (
             r"no password supplied",
             "it asks for a password and DB_DSN has none",
             "database_credentials",

@@ -49,7 +49,9 @@ class Capture:
 
     def __init__(self) -> None:
         self._written = LogCapture()
-        self.log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(None, processors=[self._written])
+        self.log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            None, processors=[self._written], wrapper_class=structlog.stdlib.BoundLogger
+        )
 
     @property
     def entries(self) -> list[dict[str, object]]:
@@ -153,6 +155,21 @@ class TestRecovery:
         assert time.monotonic() - started < 5
 
         # The late answer went to a closed connection; the next unit gets its own answer.
+        postgres_server.resume()
+        assert await postgres.run(count, write=False) == 1
+
+    async def test_a_connection_that_went_silent_in_the_pool_is_found_out_before_work_begins(
+        self, postgres: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check is not given the time of a statement (30 s)."""
+        monkeypatch.setattr("vodkeep.db.engine._CHECKOUT_LIMIT_S", 0.2)
+        assert await postgres.run(count, write=False) == 1
+        postgres_server.freeze()
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            await postgres.run(count, write=False)
+        assert time.monotonic() - started < 10  # the check, and one connect that gets no answer either
+
         postgres_server.resume()
         assert await postgres.run(count, write=False) == 1
 

@@ -46,6 +46,11 @@ _AT = 'connection failed: connection to server at "10.0.0.7", port 5432 failed: 
         (_AT + "FATAL:  the database system is starting up", "it is starting up"),
         (_AT + "FATAL:  the database system is shutting down", "it is shutting down"),
         (_AT + "FATAL:  sorry, too many clients already", "it has no connection left"),
+        (_AT + "FATAL:  SASL authentication failed", "user or password is wrong"),
+        (
+            "server login has been failing, try again later (server_login_retry)",
+            "pgbouncer does not reach the server behind it",
+        ),
         (
             _AT + "server does not support SSL, but SSL was required",
             "it does not speak TLS and DB_DSN demands it",
