@@ -71,7 +71,7 @@ lock: environment ## Write the lock files again; ARGS=--upgrade takes the newest
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the demo's files; archives and settings stay
-	rm -rf .venv .demo .stamps backend/.pytest_cache backend/.mypy_cache backend/.ruff_cache backend/.hypothesis \
+	rm -rf .venv .demo backend/.pytest_cache backend/.mypy_cache backend/.ruff_cache backend/.hypothesis \
 	  backend/.import_linter_cache frontend/node_modules
 	find backend tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
