@@ -70,7 +70,7 @@ async def run_child(
     try:
         with anyio.move_on_after(deadline_s) as deadline:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(pipes.drain_stdout, process.stdout)
+                tasks.start_soon(pipes.drain_stdout, process.stdout, tasks.cancel_scope)
                 tasks.start_soon(pipes.drain_stderr, process.stderr)
                 if stall_s is not None:
                     tasks.start_soon(_watch_for_silence, pipes, stall_s, tasks.cancel_scope)
@@ -80,6 +80,10 @@ async def run_child(
                     pipes.wake_watchdog()
         if deadline.cancelled_caught:
             raise ChildTimeout(f"{program} did not finish within {deadline_s:g} s and was ended.")
+        if pipes.flooded:
+            raise TransientError(
+                f"{program} wrote more than {MAX_STDOUT_BYTES} bytes and was ended.", code="tool_failed"
+            )
         if pipes.stalled:
             raise ChildTimeout(f"{program} said nothing for {stall_s:g} s and was ended.")
     finally:
@@ -103,6 +107,7 @@ class _Pipes:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stalled = False
+        self.flooded = False
         self.ended = False
         self._on_line = on_line
         self._spoke = anyio.Event()
@@ -114,7 +119,7 @@ class _Pipes:
         await self._spoke.wait()
         self._spoke = anyio.Event()
 
-    async def drain_stdout(self, stream: ByteReceiveStream | None) -> None:
+    async def drain_stdout(self, stream: ByteReceiveStream | None, scope: anyio.CancelScope) -> None:
         if stream is None:
             return
         pending = b""
@@ -123,10 +128,8 @@ class _Pipes:
             if self._on_line is None:
                 self.stdout += chunk
                 if len(self.stdout) > MAX_STDOUT_BYTES:
-                    raise TransientError(
-                        f"The program wrote more than {MAX_STDOUT_BYTES} bytes and was ended.",
-                        code="tool_failed",
-                    )
+                    self.flooded = True
+                    scope.cancel()
                 continue
             *lines, pending = (pending + chunk).split(b"\n")
             pending = pending[-MAX_STDOUT_BYTES:]

@@ -43,7 +43,7 @@ from vodkeep.capture.verify import FileFacts, VerificationError, check_facts, co
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
-from vodkeep.errors import DiskFull, Incomplete, ServerError, StillRecording, TransientError
+from vodkeep.errors import DiskFull, Incomplete, ServerError, StillRecording, TransientError, VodkeepError
 from vodkeep.telemetry.log import Logger
 
 VIDEO_NAME = "video.mp4"
@@ -243,10 +243,16 @@ class _Capture:
             log=self._log,
         )
         holes: dict[int, Hole] = {}
+        failure: VodkeepError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._report, meter)
-            holes = await self._in_thread(lambda: fetcher.fetch(wanted))
+            try:
+                holes = await self._in_thread(lambda: fetcher.fetch(wanted))
+            except VodkeepError as error:
+                failure = error  # Raised outside of the group, which would wrap it.
             tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return holes
 
     async def _report(self, meter: Meter) -> None:
