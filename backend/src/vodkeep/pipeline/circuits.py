@@ -17,9 +17,17 @@ class Circuits:
         self._log = log
         self._metrics = metrics
         self._open: dict[str, bool] = {}
+        self._changes = 0
+        self._changed: dict[str, int] = {}
+
+    def mark(self) -> int:
+        """Where the telling stands; take one before reading ``kv`` for :meth:`observe`."""
+        return self._changes
 
     def attempt_ended(self, channel: str, before: Breaker, after: Breaker, now: datetime) -> None:
         """An attempt took the channel's breaker from ``before`` to ``after``, committed."""
+        self._changes += 1
+        self._changed[channel] = self._changes
         probe_failed = (
             before.phase is BreakerPhase.HALF_OPEN
             and after.phase is BreakerPhase.OPEN
@@ -28,10 +36,14 @@ class Circuits:
         )
         self._show(channel, after, again=probe_failed, by="attempt")
 
-    def observe(self, breakers: Mapping[str, Breaker], channels: Collection[str]) -> None:
-        """Show what ``kv`` says, also when an operator changed it; ``channels`` always have a gauge."""
+    def observe(self, breakers: Mapping[str, Breaker], channels: Collection[str], *, mark: int) -> None:
+        """Show what ``kv`` says, also when an operator changed it; ``channels`` always have a gauge.
+
+        What an attempt has told since ``mark`` is newer than what was read and stays.
+        """
         for channel in {*channels, *breakers, *self._open}:
-            self._show(channel, breakers.get(channel, CLOSED), again=False, by="kv")
+            if self._changed.get(channel, 0) <= mark:
+                self._show(channel, breakers.get(channel, CLOSED), again=False, by="kv")
 
     def _show(self, channel: str, breaker: Breaker, *, again: bool, by: str) -> None:
         known = self._open.get(channel, False)

@@ -157,8 +157,9 @@ class PipelineService:
         """Load the queue and start what is due; raises ``DatabaseUnavailable``."""
         now = self._clock.now()
         running = await self._engine.running()
+        mark = self._circuits.mark()
         seen = await self._database.run(lambda unit: self._look(unit, now, running), write=False)
-        self._circuits.observe(seen.breakers, self._channels)
+        self._circuits.observe(seen.breakers, self._channels, mark=mark)
         for item in seen.captured:
             await self._settle(item, now)
         self._settled = not seen.captured

@@ -25,11 +25,11 @@ def test_opening_and_closing_are_told_once_in_the_runbooks_words() -> None:
     with capture_logs() as lines:
         circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
         circuits.attempt_ended("a", CLOSED, OPEN, NOW)
-        circuits.observe({"a": OPEN}, ["a", "b"])
-        circuits.observe({"a": HALF}, ["a", "b"])
+        circuits.observe({"a": OPEN}, ["a", "b"], mark=circuits.mark())
+        circuits.observe({"a": HALF}, ["a", "b"], mark=circuits.mark())
         assert (_gauge(metrics, "a"), _gauge(metrics, "b")) == (1, 0)
         circuits.attempt_ended("a", HALF, CLOSED, NOW)
-        circuits.observe({}, ["a", "b"])
+        circuits.observe({}, ["a", "b"], mark=circuits.mark())
     assert [(line["event"], line["channel"], line["component"]) for line in lines] == [
         ("circuit opened", "a", "vod_process"),
         ("circuit closed", "a", "vod_process"),
@@ -50,7 +50,23 @@ def test_what_an_operator_deletes_is_seen_and_told() -> None:
     metrics = Metrics()
     with capture_logs() as lines:
         circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
-        circuits.observe({"a": OPEN}, [])
-        circuits.observe({}, [])
+        circuits.observe({"a": OPEN}, [], mark=circuits.mark())
+        circuits.observe({}, [], mark=circuits.mark())
+    assert [line["event"] for line in lines] == ["circuit opened", "circuit closed"]
+    assert _gauge(metrics, "a") == 0
+
+
+def test_what_was_read_before_an_attempt_ended_does_not_undo_it() -> None:
+    """The planner reads in a thread; meanwhile an attempt opens or closes the breaker."""
+    metrics = Metrics()
+    with capture_logs() as lines:
+        circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
+        stale = circuits.mark()
+        circuits.attempt_ended("a", CLOSED, OPEN, NOW)
+        circuits.observe({}, ["a"], mark=stale)
+        assert _gauge(metrics, "a") == 1
+        stale = circuits.mark()
+        circuits.attempt_ended("a", HALF, CLOSED, NOW)
+        circuits.observe({"a": HALF}, ["a"], mark=stale)
     assert [line["event"] for line in lines] == ["circuit opened", "circuit closed"]
     assert _gauge(metrics, "a") == 0
