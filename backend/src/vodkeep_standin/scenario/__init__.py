@@ -1,0 +1,3 @@
+"""Who exists on the pretended Twitch, and the scenarios that come with it."""
+
+from __future__ import annotations

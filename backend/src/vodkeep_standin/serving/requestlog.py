@@ -1,0 +1,74 @@
+"""What clients asked for; tests look here instead of guessing."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+import msgspec
+
+KEPT = 20_000
+
+
+class RequestEntry(msgspec.Struct, frozen=True):
+    """One request, written down when its reply has ended."""
+
+    time: datetime
+    """When the request came in (real time, UTC)."""
+    method: str
+    host: str
+    path: str
+    query: str
+    status: int
+    """Status that was sent; 0 when the connection was reset before any."""
+    sent_bytes: int
+    """Body bytes that went out."""
+    duration_ms: float
+    connection: int
+    operations: tuple[str, ...] = ()
+    """GQL operations."""
+    faults: tuple[str, ...] = ()
+    """Kinds of faults that were applied."""
+    range: str | None = None
+    """The Range header."""
+
+
+class RequestLog:
+    """The latest requests, oldest first. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._entries: deque[RequestEntry] = deque(maxlen=KEPT)
+        self._changed = threading.Condition()
+
+    def append(self, entry: RequestEntry) -> None:
+        """Write down a request."""
+        with self._changed:
+            self._entries.append(entry)
+            self._changed.notify_all()
+
+    def entries(self, path: str = "*", *, method: str = "*", host: str = "*") -> list[RequestEntry]:
+        """The requests whose path, method and host match these globs."""
+        with self._changed:
+            return [
+                entry
+                for entry in self._entries
+                if fnmatchcase(entry.path, path) and fnmatchcase(entry.method, method) and fnmatchcase(entry.host, host)
+            ]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._changed:
+            self._entries.clear()
+
+    def wait_for(self, wanted: Callable[[RequestEntry], bool], *, count: int = 1, timeout_s: float = 30.0) -> bool:
+        """Block until ``count`` entries are ``wanted``; ``False`` when they did not come in time.
+
+        Never call it on the stand-in's own event loop.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: sum(1 for entry in self._entries if wanted(entry)) >= count, timeout=timeout_s
+            )
