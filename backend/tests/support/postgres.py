@@ -127,6 +127,8 @@ class PostgresServer:
             *("-D", str(self._data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1"),
             *("-c", "unix_socket_directories=", "-c", "max_connections=60", "-c", "shared_buffers=16MB"),
             *("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"),
+            # Beside the data, so that a killed server leaves nothing in the machine's shared memory.
+            *("-c", "dynamic_shared_memory_type=mmap"),
             *("-c", "autovacuum=off", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
         ]
         if setpriv := shutil.which("setpriv"):

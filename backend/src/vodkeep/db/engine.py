@@ -98,7 +98,7 @@ class Database:
             pool_timeout=pool_timeout_s,
             pool_pre_ping=not self.is_sqlite,
             pool_use_lifo=True,
-            # Another DSN's parameters in an error or a log line would be personal data at best.
+            # Errors end up in logs, and parameters hold tokens.
             hide_parameters=True,
             **({} if self.is_sqlite else {"use_native_hstore": False}),
         )

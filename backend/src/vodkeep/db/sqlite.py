@@ -29,7 +29,9 @@ def ensure_file(path: Path) -> None:
 
     SQLite gives its ``-wal`` and ``-shm`` files the mode of the database.
     """
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    # Looked at first, because mkdir calls a file in the folder's place "File exists".
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
 
 

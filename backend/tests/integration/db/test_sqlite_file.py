@@ -17,13 +17,17 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import structlog
 from sqlalchemy import URL, insert, select, update
+from structlog.testing import LogCapture
 
 import vodkeep
+from support.clock import FakeClock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import vods
+from vodkeep.db.wait import prepare_database
 from vodkeep.errors import DatabaseUnavailable
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -187,6 +191,40 @@ def test_a_file_that_cannot_be_created_is_said_plainly(tmp_path: Path) -> None:
     database = sqlite_database(tmp_path / "data" / "vodkeep.db")
     with pytest.raises(DatabaseUnavailable, match="cannot be created"):
         database.unit_of_work().__enter__()
+
+
+@pytest.mark.anyio
+async def test_the_start_waits_for_a_folder_that_cannot_be_written(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    database = sqlite_database(tmp_path / "data" / "vodkeep.db")
+    written = LogCapture()
+    log = structlog.wrap_logger(None, processors=[written], wrapper_class=structlog.stdlib.BoundLogger)
+    async with anyio.create_task_group() as group:
+        group.start_soon(prepare_database, database, clock, log)
+        await clock.until_sleeping()
+        (tmp_path / "data").unlink()
+        await clock.advance(30)
+
+    assert migrate.current(database) == migrate.head()
+    waiting, _back = written.entries
+    assert waiting["event"] == "waiting for the database"
+    assert "the file cannot be created (Not a directory)" in waiting["reason"]
+    assert waiting["database"] == str(tmp_path / "data" / "vodkeep.db")
+    database.dispose()
+
+
+def test_a_writer_that_waits_for_itself_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writing unit inside a writing unit can never get its turn."""
+    monkeypatch.setattr("vodkeep.db.sqlite.BUSY_TIMEOUT_S", 0.05)
+    database = sqlite_database(tmp_path / "vodkeep.db")
+    with (
+        database.unit_of_work(),
+        pytest.raises(DatabaseUnavailable, match="another part of the service is still writing"),
+    ):
+        database.unit_of_work().__enter__()
+    with database.unit_of_work() as unit:
+        unit.commit()
+    database.dispose()
 
 
 @pytest.mark.anyio

@@ -117,6 +117,44 @@ async def test_many_tasks_write_and_read_through_few_threads(database: Database)
     assert stored == {f"key {number}": str(number) for number in range(60)}
 
 
+def test_a_database_serves_one_event_loop_after_another(database: Database) -> None:
+    """A command line tool runs a loop for each of its steps."""
+    for number in range(3):
+
+        async def step(number: int = number) -> dict[str, str]:
+            def work(unit: UnitOfWork) -> dict[str, str]:
+                store = KvStore(unit.connection)
+                store.set(f"{number}", "x", AT)
+                unit.commit()
+                return store.all()
+
+            await database.ping()
+            return await database.run(work)
+
+        assert len(anyio.run(step)) == number + 1
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_waits_for_the_transaction_and_leaves_no_half_one(database: Database) -> None:
+    writing, may_end = threading.Event(), threading.Event()
+
+    def work(unit: UnitOfWork) -> None:
+        KvStore(unit.connection).set("left", "1", AT)
+        writing.set()
+        may_end.wait(30)
+        KvStore(unit.connection).set("right", "1", AT)
+        unit.commit()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(database.run, work)
+        await anyio.to_thread.run_sync(writing.wait)
+        group.cancel_scope.cancel()
+        may_end.set()
+
+    stored = await database.run(lambda unit: KvStore(unit.connection).all(), write=False)
+    assert stored == {"left": "1", "right": "1"}
+
+
 def test_no_free_connection_is_an_unavailable_database(database: Database) -> None:
     small = Database(database.url, pool_size=1, pool_timeout_s=0.05)
     with small.unit_of_work(write=False), small.unit_of_work(write=False), small.unit_of_work(write=False):
