@@ -64,7 +64,7 @@ class Credentials:
 
 
 def credentials_of(settings: WebSettings) -> Credentials:
-    """The credentials that are configured; a name without a password (or the reverse) counts as none."""
+    """The credentials that are configured; falsy when there are none (half a pair is refused by the settings)."""
     token = _secret_bytes(settings.admin_token)
     password = _secret_bytes(settings.admin_password)
     basic = []

@@ -91,7 +91,7 @@ def problem_response(
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route for OpenAPI: these statuses answer with a problem."""
     return {
-        status: {
+        str(status): {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
@@ -105,6 +105,27 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(VodkeepError, _on_our_error)
+    framework_document = app.openapi
+
+    def document() -> dict[str, Any]:
+        return _with_problems(framework_document())
+
+    app.openapi = document  # type: ignore[method-assign]  # The way that FastAPI's documentation shows.
+
+
+def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with our schema of errors in place of the framework's; changing it twice is harmless."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem.pop("$defs")
+    schemas["Problem"] = problem
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                operation["responses"] |= documented(422)
+    for theirs in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(theirs, None)
+    return document
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:

@@ -22,8 +22,10 @@ from vodkeep.errors import SettingsError
 
 SHUTDOWN_GRACE_S = 5
 
-# uvicorn cancels what is left after the grace; this is how long that may take.
-_LAST_WORDS_S = 2
+# After the grace connections are hung up on, which ends the sending of a file without any fuss. Handlers that do not
+# notice are cancelled this much later, and given up on when even that does not end them.
+_CANCEL_AFTER_S = 1
+_GIVE_UP_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ async def serve(
     grace_s: int = SHUTDOWN_GRACE_S,
     task_status: TaskStatus[Listening] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled, then let requests end for at most ``grace_s`` seconds.
+    """Serve until cancelled, then let requests end for at most ``grace_s`` seconds, and be gone two seconds later.
 
     Reports :class:`Listening` once connections are accepted: ``listening = await group.start(serve, app, host, port)``.
     An empty ``host`` is every interface, port 0 any free one. Raises ``SettingsError`` when it cannot listen there.
@@ -67,7 +69,7 @@ async def serve(
             server_header=False,
             proxy_headers=False,
             ws="none",
-            timeout_graceful_shutdown=grace_s,
+            timeout_graceful_shutdown=grace_s + _CANCEL_AFTER_S,
         )
     )
     ended = anyio.Event()
@@ -89,7 +91,10 @@ async def serve(
                 await ended.wait()
             finally:
                 server.should_exit = True
-                shield.deadline = anyio.current_time() + grace_s + _LAST_WORDS_S
+                shield.deadline = anyio.current_time() + grace_s + _GIVE_UP_AFTER_S
+                with anyio.CancelScope(shield=True), anyio.move_on_after(grace_s):
+                    await ended.wait()
+                server.hang_up()
     finally:
         for each in sockets:
             each.close()
@@ -105,6 +110,12 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def hang_up(self) -> None:
+        """Drop every connection, whatever is under way on it."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
