@@ -34,7 +34,7 @@ demo: environment-run ## See it work without any account: the real service again
 
 .PHONY: test
 test: environment ## Run all tests; ARGS="tests/unit -k playlist" picks some
-	@tools/debian-packages chromium || true
+	@tools/debian-packages chromium pgbouncer || true
 	@cd backend && exec ../$(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
 
 .PHONY: check
