@@ -229,6 +229,25 @@ async def test_an_open_breaker_holds_its_channel_until_one_probe_succeeds(
     assert len(shop.said("circuit opened")) == 1
 
 
+async def test_the_items_of_a_channel_that_may_only_probe_hide_nobody(
+    database: Database, rows: Rows, clock: FakeClock
+) -> None:
+    """More of them than one look at the queue reads, all before the other channel's only item."""
+    rows.add(*(f"b{number:03}" for number in range(250)), channel="bad", date=NOW - timedelta(days=9))
+    rows.add("g1", channel="good")
+    rows.execute(
+        "INSERT INTO kv (channel, key, value, updated_at) VALUES"
+        " ('bad', 'circuit_state', 'open', '2026-11-23T11:00:00.000000Z'),"
+        " ('bad', 'circuit_open_until', '2026-11-23T11:05:00.000000Z', '2026-11-23T11:00:00.000000Z')"
+    )
+    shop = Workshop(database, clock, channels=("bad", "good"), slots=3)
+    async with shop.running():
+        assert {(await shop.capture.nth(n)).item.twitch_vod_id for n in (1, 2)} == {"b000", "g1"}
+        await shop.hears("cycle")
+        await clock.until_sleeping(3)
+        assert len(shop.capture.begun) == 2, "one probe, though a slot is free"
+
+
 async def test_the_runbooks_statement_closes_the_breaker_at_the_next_cycle(
     database: Database, rows: Rows, clock: FakeClock
 ) -> None:

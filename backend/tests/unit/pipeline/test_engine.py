@@ -134,3 +134,25 @@ async def test_a_bell_rung_while_nobody_listens_is_heard_once() -> None:
         with anyio.move_on_after(0) as scope:
             await bell.wait()
         assert scope.cancelled_caught
+
+
+async def test_a_job_that_does_not_end_is_reported_and_keeps_its_slot(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(ScriptedRunner):
+        async def run(self, item: QueueItem, *, probe: bool = False) -> object:
+            with anyio.CancelScope(shield=True):
+                await super().run(item, probe=probe)
+            return None
+
+    monkeypatch.setattr("vodkeep.pipeline.engine.CANCEL_LIMIT_S", 0.01)
+    runner = Deaf()
+    engine, _ = _engine(runner, clock)
+    with anyio.fail_after(PATIENCE_S), capture_logs() as lines:
+        async with engine:
+            await engine.start(Stage.CAPTURE, make_item("1"))
+            await anyio.wait_all_tasks_blocked()
+            assert not await engine.cancel("1")
+            assert [line["event"] for line in lines] == ["a canceled job does not end"]
+            assert [job.twitch_vod_id for job in await engine.running()] == ["1"]
+            runner.release.set()
