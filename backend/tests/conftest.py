@@ -8,6 +8,7 @@ pytest_plugins = [
     "support.clock",
     "support.postgres",
     "support.databases",  # imports support.postgres, which must have been registered before
+    "support.standin",
 ]
 
 

@@ -109,6 +109,11 @@ class Standin:
         """End a recording."""
         self.world.finish(video_id)
 
+    def put_video(self, video: Video) -> None:
+        """Add or replace a video. Blocks while its media is built, if nobody has built it before."""
+        self.world.media.ensure(video.recipe)
+        self.world.add_video(video)
+
     def update_video(self, video_id: str, **changes: object) -> Video:
         """Replace fields of a video."""
         return self.scenario.update_video(video_id, **changes)

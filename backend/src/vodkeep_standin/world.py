@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import anyio.to_thread
-
 from vodkeep_standin.clock import StandinClock
 from vodkeep_standin.edge.window import Window, visible_window
 from vodkeep_standin.helix.budget import PointBucket
@@ -65,11 +63,11 @@ class World:
 
     # Videos -----------------------------------------------------------------------------------------------
 
-    async def put_video(self, video: Video) -> None:
-        """Add or replace a video; its media is built first if need be."""
-        await anyio.to_thread.run_sync(self.media.ensure, video.recipe)
+    def add_video(self, video: Video) -> None:
+        """Add or replace a video whose media exists; a recording starts now. Raises ``KeyError`` for no channel."""
         self.scenario.put_video(video)
         self._finished.pop(video.id, None)
+        self._began.pop(video.id, None)
         self._begin(video)
 
     def finish(self, video_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 
 from vodkeep_standin.media.build import MediaBuildError
@@ -41,9 +42,10 @@ async def added(call: Call) -> Reply:
     if video.channel not in call.world.scenario.channels:
         return json_reply({"error": f"no channel {video.channel!r}"}, 400)
     try:
-        await call.world.put_video(video)
+        await anyio.to_thread.run_sync(call.world.media.ensure, video.recipe)
     except MediaBuildError as error:
         return json_reply({"error": str(error)}, 500)
+    call.world.add_video(video)
     return json_reply({"id": video.id}, 201)
 
 

@@ -1,0 +1,153 @@
+"""``make demo``: the real service at work on the pretended Twitch, to be watched in a browser.
+
+The service is an ordinary ``vodkeep run`` in a process of its own; it knows nothing of the demo but the addresses in
+its environment. Its files lie in ``.demo`` and are made anew each time, so that there is something to watch; the media
+stays cached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from vodkeep_standin.media.cache import default_cache_dir
+from vodkeep_standin.scenario.builtin import demo_scenario
+from vodkeep_standin.server import running_standin
+
+_PREFERRED_PORT = 8080
+# Marks a folder as ours to empty.
+_MARK = ".made-by-the-demo"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the demo until interrupted; ends the process with 0, or with 1 when the service did not start."""
+    parser = argparse.ArgumentParser(prog="make demo", description="The real service against a pretended Twitch.")
+    parser.add_argument("--port", type=int, help=f"of the status page (default {_PREFERRED_PORT}, or any free one)")
+    parser.add_argument("--dir", type=Path, default=Path(".demo"), help="where the archive goes (default .demo)")
+    parser.add_argument("--keep", action="store_true", help="go on with the archive of the last time")
+    parser.add_argument(
+        "--until-kept", type=int, metavar="N", help="end once N broadcasts are kept, and say how long it took"
+    )
+    chosen = parser.parse_args(arguments)
+    with suppress(KeyboardInterrupt):
+        raise SystemExit(asyncio.run(_demo(chosen)))
+
+
+async def _demo(chosen: argparse.Namespace) -> int:
+    began = time.monotonic()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    folder: Path = chosen.dir.resolve()
+    if not chosen.keep:
+        _forget_last_time(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _say("Preparing the pretended Twitch; the first time its broadcasts have to be filmed ...")
+    async with running_standin(demo_scenario(), default_cache_dir()) as standin:
+        port = chosen.port or _free_port()
+        service = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "vodkeep", "run"),
+            env={
+                **_own_environment(),
+                **standin.env(),
+                "DATA_DIR": str(folder),
+                "HTTP_ADDR": f"127.0.0.1:{port}",
+                "VOD_PROCESS_INTERVAL": "5s",
+                "MAX_CONCURRENT_DOWNLOADS": "2",
+                "LOG_FORMAT": "text",
+            },
+            start_new_session=True,
+        )
+        try:
+            watch = asyncio.create_task(_watch(f"http://127.0.0.1:{port}", chosen.until_kept, began, stop))
+            ended = asyncio.create_task(service.wait())
+            asked = asyncio.create_task(stop.wait())
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            watch.cancel()
+            if ended.done():
+                _say(f"The service ended by itself with code {service.returncode}; its words are above.")
+                return 1
+        finally:
+            if service.returncode is None:
+                service.terminate()
+                await service.wait()
+    return 0
+
+
+async def _watch(url: str, until_kept: int | None, began: float, stop: asyncio.Event) -> None:
+    """Tell the address once the page is there, and when the first broadcasts are kept."""
+    kept = -1
+    while True:
+        status = await asyncio.to_thread(_read_status, url)
+        if status is not None:
+            if kept < 0:
+                _say(f"\n    Open  {url}\n\n    The archive grows in .demo; Ctrl-C ends the demo.\n")
+                kept = 0
+            if status["processed"] > kept:
+                kept = status["processed"]
+                if kept == 1 or kept == until_kept:
+                    _say(f"    {kept} kept after {time.monotonic() - began:.1f} s\n")
+            if until_kept is not None and kept >= until_kept:
+                stop.set()
+                return
+        await asyncio.sleep(0.2)
+
+
+def _read_status(url: str) -> dict[str, int] | None:
+    """What the service says of itself; None as long as it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{url}/status", timeout=2) as answer:  # noqa: S310  Our own loopback address.
+            status: dict[str, int] = json.load(answer)
+            return status
+    except (OSError, ValueError):
+        return None
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment without settings of a real service, which have no business in a demo."""
+    return {
+        name: os.environ[name]
+        for name in ("HOME", "LANG", "PATH", "PYTHONPATH", "TERM", "TMPDIR")
+        if name in os.environ
+    }
+
+
+def _forget_last_time(folder: Path) -> None:
+    """Remove what an earlier demo left, and only that: a folder that we did not make is somebody's archive."""
+    mark = folder / _MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise SystemExit(f"{folder} holds something that is not of an earlier demo: name another one with --dir.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    mark.touch()
+
+
+def _free_port() -> int:
+    """The usual port if nobody has it, else any free one."""
+    for port in (_PREFERRED_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise SystemExit("There is no free port on 127.0.0.1.")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
