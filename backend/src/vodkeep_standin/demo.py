@@ -51,7 +51,6 @@ async def _demo(chosen: argparse.Namespace) -> int:
     folder: Path = chosen.dir.resolve()
     if not chosen.keep:
         _forget_last_time(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     _say("Preparing the pretended Twitch; the first time its broadcasts have to be filmed ...")
     async with running_standin(demo_scenario(), default_cache_dir()) as standin:
         port = chosen.port or _free_port()

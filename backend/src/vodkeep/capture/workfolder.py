@@ -25,6 +25,7 @@ from vodkeep.errors import TransientError
 
 WORK_DIR_NAME = ".work"
 _JOURNAL_VERSION = 1
+_LOCK_NAME = "lock"
 
 
 class ItemBusyError(TransientError):
@@ -55,12 +56,15 @@ class WorkFolder:
             yield
         finally:
             self.close()
+            # Nothing was begun, as with a broadcast that is still live: nothing stays behind.
+            if {path.name for path in self.path.glob("*")} == {_LOCK_NAME}:
+                shutil.rmtree(self.path, ignore_errors=True)
             os.close(descriptor)
 
     def _take_lock(self) -> int:
         # Beside the folder's content and never removed by itself: whoever opened a lock file that was deleted
         # meanwhile would hold a lock on nothing, so the inode is compared after locking.
-        path = self.path / "lock"
+        path = self.path / _LOCK_NAME
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:

@@ -123,7 +123,7 @@ def demo_scenario(*, seed: int = 1, today: datetime | None = None) -> Scenario:
         video(10, titles.MARKUP, 8.1, media(60, hue_degrees=20)),
         Video("2700000020", ids.OTHER_CHANNEL, "Retro corner: week 12", midnight - days(0.7), evening, "42000000020"),
     ]
-    line = Rule(fault=Bandwidth(per_connection=400_000.0, total=1_500_000.0), match=Match(path="/edge/*"))
+    line = Rule(fault=Bandwidth(per_connection=600_000.0, total=2_500_000.0), match=Match(path="/edge/*"))
     return Scenario.of("demo", _channels(), videos, seed=seed, faults=(line,))
 
 
