@@ -33,7 +33,8 @@ async def exchange(
 ) -> Answer:
     """Send one request and read its whole answer within ``timeout_s`` seconds.
 
-    Redirects are not followed, so that a secret never travels to an address that is not in the settings. Raises
+    aiohttp repeats a GET by itself, once, when a kept-alive connection turns out to be gone; everything else is the
+    caller's to repeat. Redirects are not followed, so that a secret never travels to an address that is not in the settings. Raises
     NetworkError when no whole answer arrives, ServerError when it is larger than ``limits.max_body_bytes``.
     """
     timeout = aiohttp.ClientTimeout(
