@@ -10,8 +10,8 @@ from typing import Any
 import av
 import imageio_ffmpeg
 import pytest
-from support.standin import run_ytdlp
 
+from support.standin import run_ytdlp
 from vodkeep_standin.faults.gql_errors import GqlErrors
 from vodkeep_standin.scenario import ids, titles
 from vodkeep_standin.server import Standin
