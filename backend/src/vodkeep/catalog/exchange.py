@@ -34,8 +34,9 @@ async def exchange(
     """Send one request and read its whole answer within ``timeout_s`` seconds.
 
     aiohttp repeats a GET by itself, once, when a kept-alive connection turns out to be gone; everything else is the
-    caller's to repeat. Redirects are not followed, so that a secret never travels to an address that is not in the settings. Raises
-    NetworkError when no whole answer arrives, ServerError when it is larger than ``limits.max_body_bytes``.
+    caller's to repeat. Redirects are not followed, so that a secret never travels to an address that is not in the
+    settings. Raises NetworkError when no whole answer arrives, ServerError when it is larger than
+    ``limits.max_body_bytes``.
     """
     timeout = aiohttp.ClientTimeout(
         total=timeout_s, connect=limits.connect_s, sock_connect=limits.connect_s, sock_read=limits.read_s
