@@ -12,9 +12,10 @@ import aiohttp
 from vodkeep.catalog import helix
 from vodkeep.catalog.app_token import AppCredentials, AppTokens
 from vodkeep.catalog.exchange import exchange
-from vodkeep.catalog.helix import Answer, LiveStreams, Request, RetryLimits, Unreadable, VideoPage
+from vodkeep.catalog.helix import Answer, LiveStreams, Request, Unreadable, VideoPage
 from vodkeep.catalog.model import BroadcasterId, Channel, Stream, Video, VodId
 from vodkeep.catalog.rate_limit import RateBudget
+from vodkeep.catalog.retrying import RetryLimits, wait_before_retry_s
 from vodkeep.clock import Clock
 from vodkeep.errors import NetworkError, RateLimited, ServerError
 from vodkeep.telemetry.log import Logger
@@ -135,7 +136,7 @@ class HelixClient:
                 result = process(answer)
             except (NetworkError, ServerError, RateLimited) as error:
                 attempt += 1
-                wait_s = helix.wait_before_retry_s(
+                wait_s = wait_before_retry_s(
                     error,
                     attempt=attempt,
                     elapsed_s=self._clock.monotonic() - began,

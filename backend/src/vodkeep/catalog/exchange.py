@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from vodkeep import __version__
-from vodkeep.catalog.helix import Answer, Request, RetryLimits
+from vodkeep.catalog.helix import Answer, Request
+from vodkeep.catalog.retrying import RetryLimits
 from vodkeep.errors import NetworkError, ServerError
 
 

@@ -11,7 +11,7 @@ import pytest
 from vodkeep.catalog.app_token import AppCredentials
 from vodkeep.catalog.client import HelixClient
 from vodkeep.catalog.exchange import open_session
-from vodkeep.catalog.helix import RetryLimits
+from vodkeep.catalog.retrying import RetryLimits
 from vodkeep.clock import Clock, SystemClock
 from vodkeep.telemetry.log import get_logger
 from vodkeep_standin.scenario.builtin import catalog_scenario
