@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -19,14 +18,15 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     ProgressColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.progress import Progress as Bars
 
-from vodkeep.bootstrap import build_archivist, build_runner, claim_database, prepare_data_dir
-from vodkeep.capture.model import Phase, Progress, ResolvedVod
+from vodkeep.bootstrap import build_archivist, build_runner, claim_database, prepare_data_dir, retry_policy
+from vodkeep.capture.model import Phase, ResolvedVod
 from vodkeep.capture.resolve import Resolver
 from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.model import BroadcasterId, Video, VodId, video_id_from
@@ -47,6 +47,8 @@ _POLL_S = 0.25
 _MISSED_CYCLES = 3
 # The longest wait of a person in front of a terminal; beyond it the command says when to come back.
 _PATIENCE = timedelta(minutes=5)
+# Before the attempt that accepts what cannot be had; the service takes its time there, a person would not.
+_PAUSE = timedelta(seconds=10)
 
 _WORDS = {
     Phase.RESOLVING: "resolving",
@@ -68,7 +70,8 @@ async def archive(settings: Settings, clock: Clock, address: str, console: Conso
     prepare_data_dir(settings)
     database = Database(settings.database.url())
     try:
-        await database.ping()
+        if not database.is_sqlite:  # Whose file may be about to be created.
+            await database.ping()
         command = _Archive(settings, clock, database, video_id, console)
         try:
             with claim_database(settings):
@@ -106,8 +109,18 @@ class _Archive:
         async with open_session() as session:
             archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
             item = await self._ensure_row(archivist.resolver)
-            runner = build_runner(self._settings, self._clock, self._database, archivist)
-            with self._bars(lambda: _of_progress(runner.progress().get(self._id))):
+            retry = replace(retry_policy(self._settings), cooldown=_PAUSE)
+            runner = build_runner(self._settings, self._clock, self._database, archivist, retry=retry)
+            seen = _Seen("starting", 0, None)
+
+            def look() -> _Seen:
+                nonlocal seen
+                progress = runner.progress().get(self._id)
+                if progress is not None:  # The last word stays when the runner has ended.
+                    seen = _Seen(_WORDS[progress.phase], progress.fetched_bytes, progress.total_bytes)
+                return seen
+
+            with self._bars(look):
                 item = await self._attempt_until_settled(runner, item)
             if item.download_state is DownloadState.DONE:
                 await archivist.tidy(self._id)
@@ -115,7 +128,7 @@ class _Archive:
 
     async def hand_over(self) -> int:
         """Put the item in the queue of the service that runs on this database, and watch."""
-        self._console.print("A vodkeep service works on this database; the item is handed to it.")
+        self._say("A vodkeep service works on this database; the item is handed to it.")
         async with open_session() as session:
             archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
             await self._ensure_row(archivist.resolver)
@@ -146,7 +159,7 @@ class _Archive:
             wait = item.not_before - self._clock.now()
             if wait > _PATIENCE:
                 return item
-            self._console.print(f"{item.processing_error} Trying again in {max(0, round(wait.total_seconds()))} s.")
+            self._say(f"{item.processing_error} Trying again in {max(0, round(wait.total_seconds()))} s.")
             await self._clock.sleep(wait.total_seconds())
         return item
 
@@ -201,19 +214,23 @@ class _Archive:
         with bars:
             yield
 
+    def _say(self, sentence: str) -> None:
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def _report(self, item: QueueItem) -> int:
         """Say how it ended; 0 only when the item is whole in the library."""
-        say = partial(self._console.print, markup=False, highlight=False, soft_wrap=True)
         if item.download_state is DownloadState.DONE and item.downloaded_path is not None:
-            say(f"Kept: {self._settings.storage.data_dir / item.downloaded_path}")
+            self._say(f"Kept: {self._settings.storage.data_dir / item.downloaded_path}")
             return 0
-        say(item.processing_error or f"VOD {self._id} is {item.download_state}.")
         if item.download_state is DownloadState.WAITING:
-            say("Run the command again when the broadcast is over, or let the service wait for it.")
-        elif item.download_state is DownloadState.FAILED:
-            say("What was fetched is kept: run the command again to go on from there.")
+            self._say(f"VOD {self._id} is still being recorded.")
+            self._say("Run the command again when the broadcast is over, or let the service wait for it.")
+            return 1
+        self._say(item.processing_error or f"VOD {self._id} is {item.download_state}.")
+        if item.download_state is DownloadState.FAILED:
+            self._say("What was fetched is kept: run the command again to go on from there.")
         elif item.downloaded_path is not None:
-            say(f"What could be captured: {self._settings.storage.data_dir / item.downloaded_path}")
+            self._say(f"What could be captured: {self._settings.storage.data_dir / item.downloaded_path}")
         return 1
 
 
@@ -235,17 +252,14 @@ class _FollowingBars(Bars):
     """Bars that look at their subject whenever they are drawn."""
 
     def __init__(self, look: Callable[[], _Seen], *columns: ProgressColumn, console: Console) -> None:
-        super().__init__(*columns, console=console)
         self._look = look
+        self._bar: TaskID | None = None  # Rich draws once while it is being made.
+        super().__init__(*columns, console=console)
         self._bar = self.add_task("queued", total=None)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         seen = self._look()
+        if self._bar is None:
+            return []
         self.update(self._bar, description=seen.words, completed=seen.done, total=seen.total)
         return super().get_renderables()
-
-
-def _of_progress(progress: Progress | None) -> _Seen:
-    if progress is None:
-        return _Seen("starting", 0, None)
-    return _Seen(_WORDS[progress.phase], progress.fetched_bytes, progress.total_bytes)

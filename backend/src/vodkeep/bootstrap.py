@@ -219,6 +219,7 @@ def build_runner(
     *,
     metrics: PipelineMetrics | None = None,
     circuits: Circuits | None = None,
+    retry: RetryPolicy | None = None,
 ) -> CaptureRunner:
     """The runner of the capture stage."""
     metrics = metrics or NoMetrics()
@@ -230,7 +231,7 @@ def build_runner(
         log=log,
         metrics=metrics,
         circuits=circuits or Circuits(log=log, metrics=metrics),
-        retry=retry_policy(settings),
+        retry=retry or retry_policy(settings),
         breaker=BreakerPolicy(settings.pipeline.breaker_threshold, settings.pipeline.breaker_cooldown),
         rng=random.Random(),
     )

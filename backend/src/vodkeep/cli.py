@@ -32,7 +32,12 @@ EXIT_INTERRUPTED = 130
 # After SIGTERM everything has this long; then the process ends whatever still runs. The journal makes that safe.
 SHUTDOWN_LIMIT_S = 25.0
 
-app = typer.Typer(help="Keeps a streamer's Twitch broadcasts for good.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Keeps a streamer's Twitch broadcasts for good.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 EnvFile = Annotated[
     Path | None,
