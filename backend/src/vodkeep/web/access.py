@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vodkeep.clock import Clock
 from vodkeep.settings import WebSettings
 from vodkeep.web.problems import problem_response
+from vodkeep.web.throttle import Throttle
 
 # Liveness, readiness and figures without names of people or files: open, so that a probe needs no secret.
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/status", "/metrics"})
@@ -124,14 +126,16 @@ def host_of(header: str) -> str | None:
 
 
 class AccessMiddleware:
-    """Turns away requests without credentials, or, when none are configured, those not meant for loopback."""
+    """Turns away floods and requests without credentials, or, when none are configured, those not for loopback."""
 
-    def __init__(self, app: ASGIApp, *, credentials: Credentials) -> None:
+    def __init__(self, app: ASGIApp, *, credentials: Credentials, throttle: Throttle | None, clock: Clock) -> None:
         self._app = app
         self._credentials = credentials
+        self._throttle = throttle
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401 or 403."""
+        """Pass the request on, or answer it with 401, 403 or 429."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -145,16 +149,34 @@ class AccessMiddleware:
                     remedy="Open it as http://127.0.0.1, or set ADMIN_TOKEN or ADMIN_USERNAME and ADMIN_PASSWORD.",
                 )(scope, receive, send)
                 return
-        elif scope["path"] not in OPEN_PATHS and not self._credentials.admit(headers):
-            await problem_response(
-                401,
-                "unauthorized",
-                "This address needs the admin credentials.",
-                remedy="Send X-Admin-Token, or log in with Basic.",
-                headers={"www-authenticate": 'Basic realm="Vodkeep", charset="UTF-8"'},
-            )(scope, receive, send)
-            return
+        elif scope["path"] not in OPEN_PATHS:
+            wait_s = self._wait_s(scope)
+            if wait_s is not None:
+                await problem_response(
+                    429,
+                    "too_many_requests",
+                    "Too many requests came from this address.",
+                    remedy=f"Try again in {wait_s} s, or raise RATE_LIMIT_REQUESTS_PER_IP.",
+                    headers={"retry-after": str(wait_s)},
+                )(scope, receive, send)
+                return
+            if not self._credentials.admit(headers):
+                await problem_response(
+                    401,
+                    "unauthorized",
+                    "This address needs the admin credentials.",
+                    remedy="Send X-Admin-Token, or log in with Basic.",
+                    headers={"www-authenticate": 'Basic realm="Vodkeep", charset="UTF-8"'},
+                )(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+    def _wait_s(self, scope: Scope) -> int | None:
+        """The limiter's word, asked before the password is checked, so that guessing is slow."""
+        client = scope.get("client")
+        if self._throttle is None or client is None:
+            return None
+        return self._throttle.wait_s(client[0], self._clock.monotonic())
 
 
 def _all_loopback(headers: Iterable[tuple[bytes, bytes]]) -> bool:

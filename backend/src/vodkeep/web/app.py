@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from vodkeep import __version__
 from vodkeep.clock import Clock
@@ -16,13 +17,14 @@ from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
-from vodkeep.web.exchange import ExchangeMiddleware
+from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
 from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
 from vodkeep.web.pages import load_assets, page_routes
 from vodkeep.web.reading import StatusReader
 from vodkeep.web.schema import LiveProgress, RetryConfig, Work
 from vodkeep.web.status import status_routes
+from vodkeep.web.throttle import Throttle
 from vodkeep.web.vods import vod_routes
 
 
@@ -80,9 +82,26 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))
     app.include_router(page_routes(load_assets()))
     # Last added is outermost.
-    app.add_middleware(AccessMiddleware, credentials=credentials_of(deps.web))
+    app.add_middleware(
+        AccessMiddleware, credentials=credentials_of(deps.web), throttle=_throttle(deps.web), clock=deps.clock
+    )
+    if deps.web.cors_allowed_origins:
+        # Outside of the login: a browser asks for permission without credentials.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=deps.web.cors_allowed_origins,
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "X-Admin-Token", CORRELATION_HEADER, "Range", "If-None-Match"],
+            expose_headers=[CORRELATION_HEADER, "Content-Range", "ETag"],
+        )
     app.add_middleware(ExchangeMiddleware, clock=deps.clock, log=deps.log)
     return app
+
+
+def _throttle(settings: WebSettings) -> Throttle | None:
+    if not settings.rate_limit_enabled:
+        return None
+    return Throttle(settings.rate_limit_requests_per_ip, settings.rate_limit_window)
 
 
 def _retry_config(settings: PipelineSettings) -> RetryConfig:

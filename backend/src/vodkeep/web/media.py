@@ -12,7 +12,6 @@ import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
@@ -150,7 +149,7 @@ def answer_file(request: Request, file: FoundFile, kind: MediaFile) -> Response:
     else:
         unchanged = is_unmodified_since(headers.get("if-modified-since", ""), file.modified)
     if unchanged:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_validators(file))
+        return Response(status_code=304, headers=_validators(file))
     return MediaResponse(file, kind, _asked_spans(request, file))
 
 

@@ -597,3 +597,48 @@ async def test_the_openapi_document_describes_every_route(serve_site: Serve) -> 
 async def test_start_time_is_the_clocks(serve_site: Serve) -> None:
     async with serve_site() as site:
         assert (await site.json("/admin/monitor"))["started_at"] == START.isoformat().replace("+00:00", "Z")
+
+
+async def test_a_flood_is_stopped_before_the_password_is_checked(serve_site: Serve, clock: FakeClock) -> None:
+    env = {"ADMIN_TOKEN": TOKEN, "RATE_LIMIT_REQUESTS_PER_IP": "3", "RATE_LIMIT_WINDOW": "1m"}
+    async with serve_site(env=env) as site:
+        for _ in range(3):
+            async with site.get("/api/v1/vods", headers={"X-Admin-Token": "guess"}) as answer:
+                assert answer.status == 401
+        async with site.get("/api/v1/vods", headers={"X-Admin-Token": TOKEN}) as answer:
+            await problem(answer, 429, "too_many_requests")
+            assert answer.headers["Retry-After"] == "60"
+        # Monitoring goes on.
+        await site.json("/status")
+        await clock.advance(60)
+        await site.json("/api/v1/vods", headers={"X-Admin-Token": TOKEN})
+
+
+@pytest.mark.parametrize(
+    "env", [{"ADMIN_TOKEN": TOKEN, "RATE_LIMIT_ENABLED": "0"}, {}], ids=["switched off", "loopback"]
+)
+async def test_no_limit_where_none_is_wanted(serve_site: Serve, env: dict[str, str]) -> None:
+    async with serve_site(env={"RATE_LIMIT_REQUESTS_PER_IP": "1", **env}) as site:
+        for _ in range(4):
+            await site.json("/api/v1/vods", headers={"X-Admin-Token": TOKEN})
+
+
+async def test_another_site_may_call_the_api_only_when_it_is_allowed(serve_site: Serve) -> None:
+    env = {"ADMIN_TOKEN": TOKEN, "CORS_ALLOWED_ORIGINS": "https://dash.example"}
+    async with serve_site(env=env) as site:
+        preflight = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "X-Admin-Token"}
+        for origin, allowed in (("https://dash.example", "https://dash.example"), ("https://evil.example", None)):
+            async with site.http.options(site.url + "/api/v1/vods", headers={"Origin": origin, **preflight}) as answer:
+                assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+                assert answer.status == (200 if allowed else 400)
+            headers = {"Origin": origin, "X-Admin-Token": TOKEN}
+            async with site.get("/api/v1/vods", headers=headers) as answer:
+                assert answer.status == 200
+                assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+                assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_by_default_no_other_site_may(serve_site: Serve) -> None:
+    async with serve_site() as site, site.get("/status", headers={"Origin": "https://dash.example"}) as answer:
+        assert answer.status == 200
+        assert "Access-Control-Allow-Origin" not in answer.headers

@@ -121,7 +121,7 @@ function showStatus() {
   shown("pending-note", waiting ? `${whole.format(waiting)} still live` : "");
   shown("errored", whole.format(status.errored));
   const parked = status.states.parked || 0;
-  shown("errored-note", parked ? `${whole.format(parked)} need a person` : "");
+  shown("errored-note", parked ? `${whole.format(parked)} ${parked === 1 ? "needs" : "need"} a person` : "");
   setAttribute($("tile-errored"), "data-tone", status.errored ? "danger" : "none");
   shown("circuit", BREAKER[status.circuit_state] || status.circuit_state);
   const open = status.channels.find((channel) => channel.breaker.state === status.circuit_state && channel.breaker.open_until);

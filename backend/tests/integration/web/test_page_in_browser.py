@@ -1,0 +1,275 @@
+"""The status page in a real Chromium: what a person sees, on a desk and on a phone, in both schemes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import imageio_ffmpeg
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from sqlalchemy import text, update
+
+from support.clock import START
+from support.web_site import RunningWork, Serve, Site, add_vod, keep_vod, moment
+from vodkeep.capture.model import Phase, Progress
+from vodkeep.db.engine import Database
+from vodkeep.db.events import EventLog
+from vodkeep.db.tables import vods
+from vodkeep.pipeline.breaker import Breaker, BreakerPhase
+from vodkeep.pipeline.health_store import HealthStore
+
+CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+    # The page cannot tell one database from the other.
+    pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True),
+]
+
+HOSTILE = '<img src=x onerror="document.title=1">&amp; "Füße" 😀 \u202egnp.exe'
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        await started.close()
+
+
+class Watched:
+    """A page that must stay silent: no error, no refused resource, nothing asked of another site."""
+
+    def __init__(self, page: Page, site: Site) -> None:
+        self.page, self._site = page, site
+        self.complaints: list[str] = []
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self._on_request(request.url))
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def _on_request(self, url: str) -> None:
+        if not url.startswith((self._site.url, "data:")):
+            self.complaints.append(f"asked {url}")
+
+    async def open(self, path: str = "/") -> Page:
+        await self.page.goto(self._site.url + path)
+        await expect(self.page.locator("#connection-word")).to_have_text("Live")
+        return self.page
+
+
+def make_video(path: Path) -> None:
+    """Two seconds of H.264 and AAC, index at the front."""
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=15:d=2",
+         "-f", "lavfi", "-i", "sine=d=2", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
+         "-c:a", "aac", "-movflags", "+faststart", str(path)],
+        check=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def archive(database: Database, data_dir: Path) -> RunningWork:
+    """An item in every state that matters, one of them at work."""
+    folder = keep_vod(database, data_dir, "kept", title="Chill build stream", date=moment(-30))
+    make_video(folder / "video.mp4")
+    # Not a picture: the row shows its placeholder and the page does not complain about the element.
+    (folder / "thumbnail.jpg").unlink()
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(folder / "video.mp4"), "-frames:v", "1",
+         str(folder / "thumbnail.jpg")], check=True, timeout=60,
+    )  # fmt: skip
+    add_vod(database, "busy", title="any% WR attempts", download_state="downloading", date=moment(-8), download_bytes=1)
+    add_vod(database, "hostile", title=HOSTILE, date=moment(-2))
+    add_vod(
+        database, "long", title="x" * 300, date=moment(-3), download_state="waiting", not_before=START + timedelta(1)
+    )
+    add_vod(
+        database, "parked", date=moment(-4), download_state="parked", error_code="sub_only",
+        processing_error="This broadcast is for subscribers only.",
+    )  # fmt: skip
+    with database.unit_of_work() as unit:
+        EventLog(unit.connection).append("kept", at=moment(-1), kind="discovered", sentence="Found.")
+        EventLog(unit.connection).append("kept", at=moment(-1), kind="state", to_state="done", sentence="All there.")
+        unit.commit()
+    return RunningWork({"busy": Progress(Phase.FETCHING, 420_000_000, 1_000_000_000, 42, 100, 38_000_000, 95)})
+
+
+async def test_what_is_kept_queued_and_at_work_is_on_the_page(
+    serve_site: Serve, browser: Browser, archive: RunningWork
+) -> None:
+    async with serve_site(work=archive) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open()
+        busy = page.locator("#now .row")
+        await expect(busy).to_have_count(1)
+        await expect(busy).to_contain_text("any% WR attempts")
+        await expect(busy).to_contain_text("42.0 %")
+        await expect(busy).to_contain_text("420 MB of 1.0 GB")
+        await expect(busy).to_contain_text("38 MB/s")
+        await expect(busy).to_contain_text("1 min 35 s left")
+        await expect(page.get_by_role("progressbar", name="Progress of any% WR attempts")).to_be_visible()
+        await expect(page.locator("#vods .row")).to_have_count(5)
+        await expect(page.locator('[data-id="parked"]')).to_contain_text("Needs you")
+        await expect(page.locator('[data-id="parked"]')).to_contain_text("This broadcast is for subscribers only.")
+        await expect(page.locator('[data-id="long"]')).to_contain_text("Still live")
+        await expect(page.locator('[data-id="kept"] img')).to_be_visible()
+        await expect(page.locator("#channels")).to_contain_text("1 kept, 4 to do")
+        # The text of others stays text.
+        assert await page.locator('[data-id="hostile"] .row-title').text_content() == HOSTILE
+        assert await page.title() == "Vodkeep"
+        assert watched.complaints == []
+
+
+async def test_progress_moves_and_ends_without_a_reload(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database, data_dir: Path
+) -> None:
+    async with serve_site(work=archive) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open()
+        bar = page.get_by_role("progressbar")
+        await expect(bar).to_have_js_property("value", 42)
+        archive.snapshots["busy"] = Progress(Phase.FETCHING, 900_000_000, 1_000_000_000, 90, 100, 40_000_000, 3)
+        await expect(bar).to_have_js_property("value", 90)
+        archive.snapshots.clear()
+        with database.unit_of_work() as unit:
+            unit.connection.execute(
+                update(vods)
+                .where(vods.c.twitch_vod_id == "busy")
+                .values(download_state="done", processed=1, downloaded_path="otter/busy")
+            )
+            unit.commit()
+        await expect(page.locator("#now .row")).to_have_count(0)
+        await expect(page.locator("#now-empty")).to_be_visible()
+        await expect(page.locator('[data-id="busy"] .state')).to_have_text("Kept")
+        await expect(page.locator('[data-id="busy"] .play')).to_be_visible()
+        await expect(page.locator("#announcer")).to_have_text("any% WR attempts: Kept")
+
+
+async def test_a_kept_broadcast_plays_and_seeks_by_keyboard_alone(
+    serve_site: Serve, browser: Browser, archive: RunningWork
+) -> None:
+    async with serve_site(work=archive) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open()
+        await page.get_by_role("link", name="Play Chill build stream").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#watch-title")).to_be_focused()
+        await expect(page.locator("#watch-title")).to_have_text("Chill build stream")
+        video = page.locator("#watch-video")
+        await expect(video).to_be_visible()
+        await expect(video).to_have_js_property("readyState", 4)
+        assert await video.evaluate("v => v.duration") == pytest.approx(2, abs=0.2)
+        await video.evaluate(
+            "async (v) => { v.muted = true; v.currentTime = 1.5;"
+            " await new Promise((r) => v.onseeked = r); await v.play() }"
+        )
+        await expect(video).to_have_js_property("ended", True)
+        await expect(page.locator("#watch-events")).to_contain_text("All there.")
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#watch")).to_be_hidden()
+        await expect(page.get_by_role("link", name="Play Chill build stream")).to_be_focused()
+        assert watched.complaints == []
+
+
+async def test_the_address_of_a_broadcast_opens_it(serve_site: Serve, browser: Browser, archive: RunningWork) -> None:
+    async with serve_site(work=archive) as site:
+        page = await Watched(await browser.new_page(), site).open("/#watch=kept")
+        await expect(page.locator("#watch-title")).to_have_text("Chill build stream")
+        await page.goto(site.url + "/#watch=%3Cb%3E")
+        await expect(page.locator("#watch-error")).to_contain_text("no broadcast with this id")
+        await page.goto(site.url + "/#watch=%E0%A4%A")
+        await expect(page.locator("#watch")).to_be_hidden()
+
+
+async def test_trouble_is_said_and_goes_away_by_itself(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    async with serve_site(work=archive) as site:
+        page = await Watched(await browser.new_page(), site).open()
+        with database.unit_of_work() as unit:
+            unit.connection.execute(text("ALTER TABLE vods RENAME TO hidden"))
+            unit.connection.execute(text("UPDATE alembic_version SET version_num = 'other'"))
+            unit.commit()
+        await expect(page.locator("#trouble")).to_contain_text("schema of the database")
+        await expect(page.locator("#connection-word")).to_have_text("No answer")
+        # What was known stays on the page.
+        await expect(page.locator("#vods .row")).to_have_count(5)
+        with database.unit_of_work() as unit:
+            unit.connection.execute(text("ALTER TABLE hidden RENAME TO vods"))
+            unit.commit()
+        await expect(page.locator("#connection-word")).to_have_text("Live", timeout=20_000)
+        await expect(page.locator("#trouble")).to_be_hidden()
+
+
+async def test_an_open_breaker_stands_out(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    with database.unit_of_work() as unit:
+        HealthStore(unit.connection).save_breaker("otter", Breaker(BreakerPhase.OPEN, 5, moment(24 * 365)), START)
+        unit.commit()
+    async with serve_site(work=archive) as site:
+        page = await Watched(await browser.new_page(), site).open()
+        await expect(page.locator("#tile-circuit")).to_contain_text("Open")
+        await expect(page.locator("#tile-circuit")).to_have_attribute("data-tone", "danger")
+        await expect(page.locator("#channels")).to_contain_text("breaker open")
+
+
+async def test_older_broadcasts_are_shown_on_demand_and_none_twice(
+    serve_site: Serve, browser: Browser, database: Database
+) -> None:
+    for number in range(120):
+        add_vod(database, f"v{number:03}", date=moment(-number))
+    async with serve_site() as site:
+        page = await Watched(await browser.new_page(), site).open()
+        rows = page.locator("#vods .row")
+        await expect(rows).to_have_count(50)
+        for expected in (100, 120):
+            await page.get_by_role("button", name="Show older ones").click()
+            await expect(rows).to_have_count(expected)
+        await expect(page.get_by_role("button", name="Show older ones")).to_be_hidden()
+        ids = await rows.evaluate_all("rows => rows.map(r => r.dataset.id)")
+        assert ids == [f"v{number:03}" for number in range(120)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390, 320])
+async def test_nothing_sticks_out_and_everything_can_be_hit(
+    serve_site: Serve, browser: Browser, archive: RunningWork, width: int, scheme: str
+) -> None:
+    async with serve_site(work=archive) as site:
+        context = await browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
+        )
+        watched = Watched(await context.new_page(), site)
+        page = await watched.open("/#watch=kept")
+        await expect(page.locator("#watch-video")).to_be_visible()
+        await expect(page.locator("#vods .row")).to_have_count(5)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        small = await page.locator("a:visible, button:visible").evaluate_all(
+            "els => els.filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)"
+        )
+        assert small == []
+        background = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        lightness = float(background.split("(")[1].split()[0].rstrip("%"))
+        assert (lightness > 0.9) == (scheme == "light")
+        if folder := os.environ.get("SCREENSHOT_DIR"):
+            await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+            await page.screenshot(path=f"{folder}/page-{width}-{scheme}-watch.png", full_page=True)
+            await page.goto(site.url + "/#")
+            await expect(page.locator("#watch")).to_be_hidden()
+            await page.screenshot(path=f"{folder}/page-{width}-{scheme}.png", full_page=True)
+        assert watched.complaints == []
+        await context.close()
