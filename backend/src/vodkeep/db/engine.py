@@ -87,6 +87,8 @@ class Database:
         self._pool_timeout_s = pool_timeout_s
         # One writer at a time in this process, first come first served; SQLite's own waiting is a lottery.
         self._write_turn = threading.Lock()
+        # While the file is being created nobody of this process may hold it open.
+        self._creation = threading.Lock()
         self._limiters: dict[str, anyio.lowlevel.RunVar[anyio.CapacityLimiter]] = {
             kind: anyio.lowlevel.RunVar(f"database_{kind}") for kind in ("work", "write", "ping")
         }
@@ -203,7 +205,8 @@ class Database:
 
     def _on_do_connect(self, _dialect: Any, _record: Any, args: Any, parameters: Any) -> Any:
         if self.is_sqlite:
-            sqlite.ensure_file(self.path)
+            with self._creation:
+                sqlite.ensure_file(self.path)
             return None  # SQLAlchemy goes on with its own connect
         return postgresql.connect(*args, **parameters)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -27,12 +28,19 @@ _PRAGMAS = (
 def ensure_file(path: Path) -> None:
     """Create the database file and its folder, closed to other users; an existing file keeps its mode.
 
-    SQLite gives its ``-wal`` and ``-shm`` files the mode of the database.
+    SQLite gives its ``-wal`` and ``-shm`` files the mode of the database. An existing file is never opened here: closing
+    it would drop the locks that this process holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2), and
+    the next program that closes the database would take itself for its last user and delete the log we write to. For the
+    same reason the caller lets no other thread connect meanwhile.
     """
+    if path.exists():
+        return
     # Looked at first, because mkdir calls a file in the folder's place "File exists".
     if not path.parent.exists():
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    # Another process may have been faster.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -54,6 +54,32 @@ def test_the_file_and_its_companions_are_closed_to_other_users(tmp_path: Path) -
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
+def test_another_program_that_comes_and_goes_does_not_take_the_log_away(tmp_path: Path) -> None:
+    """An operator looks into the database with a shell of their own while the service has several connections."""
+    path = tmp_path / "vodkeep.db"
+    database = sqlite_database(path)
+    with database.unit_of_work() as unit:
+        unit.connection.exec_driver_sql("CREATE TABLE t (x)")
+        unit.commit()
+    with database.unit_of_work(write=False) as one, database.unit_of_work(write=False) as two:
+        for unit in (one, two):
+            unit.connection.exec_driver_sql("SELECT * FROM t").all()
+    look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM t').fetchone()[0])"
+
+    def counted_by_another_program() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", look, str(path)], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert counted_by_another_program() == "0\n"
+    with database.unit_of_work() as unit:
+        unit.connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+        unit.commit()
+    assert path.with_name("vodkeep.db-wal").exists()
+    assert counted_by_another_program() == "1\n"
+    database.dispose()
+
+
 def test_every_connection_is_durable_and_checks_references(tmp_path: Path) -> None:
     database = sqlite_database(tmp_path / "vodkeep.db")
     with database.unit_of_work() as one, database.unit_of_work(write=False) as two:
