@@ -333,7 +333,8 @@ def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
         "retries": vod.retries,
         "not_before": vod.not_before,
         "progress": progress_of(vod, live) if running else None,
-        "size_bytes": vod.download_bytes if here else None,
+        # While it is fetched again the column counts the new run's bytes.
+        "size_bytes": vod.download_bytes if here and not running else None,
         "completeness": vod.completeness,
         "media": MediaLinks(
             video=f"{base}/video.mp4", thumbnail=f"{base}/thumbnail.jpg", manifest=f"{base}/manifest.json"
