@@ -35,7 +35,8 @@ from vodkeep_standin.scenario.model import Scenario, Video
 from vodkeep_standin.serving.http import HttpFront
 from vodkeep_standin.serving.proxy import CertificateAuthority, Proxy
 from vodkeep_standin.serving.requestlog import RequestLog
-from vodkeep_standin.serving.routes import Route, is_known_host
+from vodkeep_standin.serving.routes import Route
+from vodkeep_standin.serving.targets import Targets
 from vodkeep_standin.usher.vod import ROUTES as USHER_ROUTES
 from vodkeep_standin.world import World
 
@@ -59,12 +60,13 @@ class Standin:
     """A stand-in that is being served."""
 
     def __init__(
-        self, world: World, faults: Faults, log: RequestLog, proxy: Proxy, *, proxy_port: int, ca_path: Path
+        self, world: World, faults: Faults, log: RequestLog, targets: Targets, *, proxy_port: int, ca_path: Path
     ) -> None:
         self.world = world
         self.faults = faults
         self.requests = log
-        self.proxy = proxy
+        self.refused = targets.refused
+        """What clients of the proxy asked for and did not get; tests expect it to be empty."""
         self.ca_path = ca_path
         """Certificate of the proxy's CA, PEM."""
         self.http_url = world.base_url
@@ -151,8 +153,9 @@ async def running_standin(
     authority = CertificateAuthority()
     world = World(scenario, StandinClock(speed=speed), media, base_url="")
     control = [*CONTROL_ROUTES, *fault_routes(faults), *request_routes(log)]
-    front = HttpFront(world, RESOURCES, control, faults, log)
-    proxy = Proxy(authority, front.server, lambda host: is_known_host(host, RESOURCES))
+    targets = Targets(RESOURCES)
+    front = HttpFront(world, RESOURCES, control, targets, faults, log)
+    proxy = Proxy(authority, front.server, targets)
     with tempfile.TemporaryDirectory(prefix="vodkeep-standin-") as scratch:
         ca_file = ca_path or Path(scratch) / "ca.pem"
         write_whole(ca_file, authority.pem())
@@ -160,11 +163,11 @@ async def running_standin(
         try:
             http_port = int(http_listener.sockets[0].getsockname()[1])
             world.base_url = f"http://{LOOPBACK_ADDRESS}:{http_port}"
-            proxy.serve_loopback_port(http_port)
+            targets.own_port = http_port
             proxy_listener = await loop.create_server(proxy.protocol, LOOPBACK_ADDRESS, proxy_port, backlog=512)
             try:
                 real_proxy_port = int(proxy_listener.sockets[0].getsockname()[1])
-                yield Standin(world, faults, log, proxy, proxy_port=real_proxy_port, ca_path=ca_file)
+                yield Standin(world, faults, log, targets, proxy_port=real_proxy_port, ca_path=ca_file)
             finally:
                 proxy_listener.close()
                 await proxy.close()

@@ -59,7 +59,7 @@ def run_ytdlp(
 ) -> subprocess.CompletedProcess[str]:
     """Unmodified yt-dlp as a child process that can reach nothing but the stand-in.
 
-    Name resolution of everything else would fail the test through ``standin.proxy.refused``.
+    Name resolution of everything else would fail the test through ``standin.refused``.
     """
     environment = {
         "PATH": os.environ.get("PATH", ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vodkeep_standin.faults.base import Fault, Firing
 from vodkeep_standin.serving.call import Call, FileBody, Reply, text_reply
 
@@ -13,7 +15,7 @@ class Garbage(Fault, frozen=True, tag="garbage"):
     ``flipped`` (the body with one byte changed in the middle).
     """
 
-    form: str = "html"
+    form: Literal["html", "random", "empty", "flipped"] = "html"
 
     def after(self, call: Call, reply: Reply, firing: Firing) -> Reply:
         """Swap the body."""
@@ -25,13 +27,11 @@ class Garbage(Fault, frozen=True, tag="garbage"):
             reply.body = b""
         elif self.form == "random":
             reply.body = firing.random.randbytes(reply.size)
-        elif self.form == "flipped":
+        else:
             body = bytearray(_bytes_of(reply))
             if body:
                 body[len(body) // 2] ^= 0xFF
             reply.body = bytes(body)
-        else:
-            raise ValueError(f"unknown form of garbage: {self.form!r}")
         return reply
 
 

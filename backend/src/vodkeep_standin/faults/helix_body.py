@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from vodkeep_standin.faults.base import Fault, Firing
 from vodkeep_standin.serving.call import Call, Reply, json_reply
+
+HelixForm = Literal[
+    "nulls",
+    "unknown_fields",
+    "wrong_types",
+    "missing_fields",
+    "data_null",
+    "not_json",
+    "array",
+    "same_cursor",
+]
 
 
 class HelixBody(Fault, frozen=True, tag="helix_body"):
@@ -18,7 +29,7 @@ class HelixBody(Fault, frozen=True, tag="helix_body"):
     ``entry`` limits it to one index of ``data``.
     """
 
-    form: str
+    form: HelixForm
     fields: tuple[str, ...] = ()
     entry: int | None = None
 
@@ -56,8 +67,6 @@ class HelixBody(Fault, frozen=True, tag="helix_body"):
                 del entry[name]
             elif self.form == "wrong_types":
                 entry[name] = _other_type(entry[name])
-            elif self.form != "unknown_fields":
-                raise ValueError(f"unknown form of Helix body: {self.form!r}")
         if self.form == "unknown_fields":
             entry["standin_new_field"] = {"since": "today", "values": [1, 2.5, None, {"deep": True}]}
 

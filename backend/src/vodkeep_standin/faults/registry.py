@@ -35,11 +35,20 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(
-        self, fault: AnyFault, *, count: int | None = None, after: int = 0, probability: float = 1.0, **match: str
+        self,
+        fault: AnyFault,
+        *,
+        method: str = "*",
+        host: str = "*",
+        path: str = "*",
+        operation: str = "*",
+        count: int | None = None,
+        after: int = 0,
+        probability: float = 1.0,
     ) -> int:
-        """Put a fault in force and return its id; ``match`` takes method, host, path and operation globs."""
-        rule = Rule(fault=fault, match=Match(**match), count=count, after=after, probability=probability)
-        return self.add_rule(rule)
+        """Put a fault in force for requests that match the globs, and return its id; see ``Rule``."""
+        match = Match(method=method, host=host, path=path, operation=operation)
+        return self.add_rule(Rule(fault=fault, match=match, count=count, after=after, probability=probability))
 
     def add_rule(self, rule: Rule) -> int:
         """Put a rule in force and return its id."""

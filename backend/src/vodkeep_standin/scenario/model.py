@@ -91,7 +91,10 @@ class Video:
 class VideoSource(Protocol):
     """Many videos of one channel that are made on demand, newest first."""
 
-    channel: str
+    @property
+    def channel(self) -> str:
+        """Login of the owner."""
+        ...
 
     def __len__(self) -> int: ...
 

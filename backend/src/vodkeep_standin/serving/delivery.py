@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -27,11 +28,17 @@ def reset_connection(transport: asyncio.BaseTransport | None) -> None:
 
 
 class Sender:
-    """Sends one reply; ``sent_bytes`` and ``status`` tell afterwards how far it got."""
+    """Sends one reply; ``sent_bytes`` and ``status`` tell how far it got.
 
-    def __init__(self, request: web.BaseRequest, reply: Reply) -> None:
+    ``before_end`` is called once, before the client can see the end of the reply.
+    """
+
+    def __init__(
+        self, request: web.BaseRequest, reply: Reply, before_end: Callable[[Sender], None] | None = None
+    ) -> None:
         self._request = request
         self._reply = reply
+        self._before_end = before_end
         self.status = 0
         self.sent_bytes = 0
 
@@ -41,6 +48,7 @@ class Sender:
         size = self._reply.size
         response = web.StreamResponse(status=self._reply.status, headers=self._reply.headers)
         if delivery.ending == "reset" and delivery.cut_after is None:
+            self._announce_end()
             reset_connection(self._request.transport)
             return response
         if self._reply.status not in (204, 304):
@@ -48,11 +56,13 @@ class Sender:
         damaged = delivery.ending != "whole" or delivery.declared_extra != 0
         if damaged:
             response.force_close()
-        await response.prepare(self._request)
         self.status = self._reply.status
+        limit = size if delivery.cut_after is None else min(size, delivery.cut_after)
+        if self._request.method == "HEAD" or (limit == 0 and delivery.ending != "stall"):
+            self._announce_end()
+        await response.prepare(self._request)
         if self._request.method == "HEAD":
             return response
-        limit = size if delivery.cut_after is None else min(size, delivery.cut_after)
         if isinstance(self._reply.body, FileBody):
             await self._send_file(response, self._reply.body, limit)
         else:
@@ -71,24 +81,31 @@ class Sender:
                 chunk = os.pread(descriptor, min(step, limit - sent), body.offset + sent)
                 if not chunk:
                     break
-                await self._write(response, chunk)
                 sent += len(chunk)
+                await self._write(response, chunk, last=sent >= limit)
         finally:
             os.close(descriptor)
 
     async def _send_bytes(self, response: web.StreamResponse, body: bytes, limit: int) -> None:
         step = self._step(CHUNK_BYTES)
         for start in range(0, limit, step):
-            await self._write(response, body[start : min(start + step, limit)])
+            await self._write(response, body[start : min(start + step, limit)], last=start + step >= limit)
 
     def _step(self, most: int) -> int:
         return min([most, *(pacer.chunk_bytes() for pacer in self._reply.delivery.pacers)])
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+    async def _write(self, response: web.StreamResponse, chunk: bytes, *, last: bool) -> None:
         for pacer in self._reply.delivery.pacers:
             await pacer.take(len(chunk))
-        await response.write(chunk)
         self.sent_bytes += len(chunk)
+        if last and self._reply.delivery.ending != "stall":
+            self._announce_end()
+        await response.write(chunk)
+
+    def _announce_end(self) -> None:
+        if self._before_end is not None:
+            announce, self._before_end = self._before_end, None
+            announce(self)
 
     async def _end_badly(self, response: web.StreamResponse, size: int, limit: int) -> None:
         delivery = self._reply.delivery
@@ -114,7 +131,7 @@ class Sender:
         while True:
             await asyncio.sleep(drip_interval_s or 3600.0)
             if drip_interval_s and position < size:
-                await self._write(response, self._surplus(position, position + 1))
+                await self._write(response, self._surplus(position, position + 1), last=False)
                 position += 1
 
     def _surplus(self, start: int, end: int) -> bytes:

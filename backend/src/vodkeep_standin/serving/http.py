@@ -12,8 +12,9 @@ from vodkeep_standin.faults.registry import Faults
 from vodkeep_standin.gql.operations import operation_names
 from vodkeep_standin.serving.call import Call, Reply, text_reply
 from vodkeep_standin.serving.delivery import Sender
-from vodkeep_standin.serving.requestlog import RequestEntry, RequestLog
+from vodkeep_standin.serving.requestlog import Line, RequestEntry, RequestLog
 from vodkeep_standin.serving.routes import LOOPBACK, Route, find_route
+from vodkeep_standin.serving.targets import Targets
 from vodkeep_standin.world import World
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -24,8 +25,15 @@ class HttpFront:
     """Answers requests of all resources on one port; calling ``server`` makes a protocol for a connection."""
 
     def __init__(
-        self, world: World, routes: list[Route], control: list[Route], faults: Faults, log: RequestLog
+        self,
+        world: World,
+        routes: list[Route],
+        control: list[Route],
+        targets: Targets,
+        faults: Faults,
+        log: RequestLog,
     ) -> None:
+        self._targets = targets
         self._world = world
         self._routes = routes
         self._control = control
@@ -36,6 +44,10 @@ class HttpFront:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         host = _host_of(request)
+        # A client of the proxy may name another host in the next request on the same connection.
+        target = request.raw_path
+        if not target.startswith("/") and not self._targets.allows_address(target):
+            return await Sender(request, text_reply(self._targets.refuse(target), status=502)).send()
         if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
             return await Sender(request, text_reply("body too large", status=413)).send()
         body = await request.read()
@@ -60,6 +72,26 @@ class HttpFront:
         loop = asyncio.get_running_loop()
         origin = loop.time()
         firings = self._faults.match(call)
+        line: Line | None = None
+
+        def write_down(sender: Sender | None) -> None:
+            nonlocal line
+            entry = RequestEntry(
+                time=began,
+                method=call.method,
+                host=call.host,
+                path=call.path,
+                query=request.rel_url.query_string,
+                status=sender.status if sender else 0,
+                sent_bytes=sender.sent_bytes if sender else 0,
+                duration_ms=(loop.time() - origin) * 1000,
+                connection=call.connection,
+                operations=call.operations,
+                faults=tuple(firing.kind for firing in firings),
+                range=call.headers.get("Range"),
+            )
+            line = self._log.write(entry, line)
+
         sender: Sender | None = None
         try:
             reply: Reply | None = None
@@ -71,25 +103,11 @@ class HttpFront:
                 reply = await self._dispatch(self._routes, call)
             for firing in firings:
                 reply = firing.fault.after(call, reply, firing)
-            sender = Sender(request, reply)
+            # A client that has its whole reply must find its request in the log.
+            sender = Sender(request, reply, before_end=write_down)
             return await sender.send()
         finally:
-            self._log.append(
-                RequestEntry(
-                    time=began,
-                    method=call.method,
-                    host=call.host,
-                    path=call.path,
-                    query=request.rel_url.query_string,
-                    status=sender.status if sender else 0,
-                    sent_bytes=sender.sent_bytes if sender else 0,
-                    duration_ms=(loop.time() - origin) * 1000,
-                    connection=call.connection,
-                    operations=call.operations,
-                    faults=tuple(firing.kind for firing in firings),
-                    range=call.headers.get("Range"),
-                )
-            )
+            write_down(sender)
 
     async def _dispatch(self, routes: list[Route], call: Call) -> Reply:
         found = find_route(routes, call.method, call.host, call.path)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import weakref
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import trustme
 
-from vodkeep_standin.serving.routes import LOOPBACK
+from vodkeep_standin.serving.targets import Targets
 
 MAX_HEAD_BYTES = 64 * 1024
 HANDSHAKE_DEADLINE_S = 20.0
@@ -52,28 +52,22 @@ class Proxy:
         self,
         authority: CertificateAuthority,
         make_http: Callable[[], asyncio.Protocol],
-        is_known: Callable[[str], bool],
+        targets: Targets,
     ) -> None:
         self._authority = authority
         self._make_http = make_http
-        self._is_known = is_known
-        self._own_port = 0
+        self._targets = targets
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Transport] = set()
-        self.refused: list[str] = []
-        """Hosts that clients asked for and did not get; tests expect it to be empty."""
-
-    def serve_loopback_port(self, port: int) -> None:
-        """Let plain requests for this port of the loopback address through as well."""
-        self._own_port = port
+        self._handed_over: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     def protocol(self) -> asyncio.Protocol:
         """A protocol for a new client."""
         return _ClientHead(self)
 
     async def close(self) -> None:
-        """Drop clients that are not the HTTP server's yet."""
-        for transport in list(self._waiting):
+        """Drop all clients. TLS is not shut down politely: a client that is busy elsewhere would hold us up."""
+        for transport in [*self._waiting, *self._handed_over]:
             transport.abort()
         for task in list(self._tasks):
             task.cancel()
@@ -94,22 +88,15 @@ class Proxy:
         method, _, rest = request_line.partition(" ")
         target = rest.rpartition(" ")[0]
         if method == "CONNECT":
-            host, _, port = target.rpartition(":")
-            if port == "443" and self._is_known(host.lower()):
-                task = asyncio.get_running_loop().create_task(self._terminate_tls(transport, host.lower()))
+            if (host := self._targets.allows_tunnel(target)) is not None:
+                task = asyncio.get_running_loop().create_task(self._terminate_tls(transport, host))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 return
-        else:
-            address = urlsplit(target)
-            host = (address.hostname or "").lower()
-            own = host in LOOPBACK and address.port == self._own_port
-            if address.scheme == "http" and (own or self._is_known(host)):
-                _hand_over(transport, self._make_http(), head)
-                return
-        self.refused.append(target)
-        _log.warning("proxy refused %s %s", method, target)
-        body = f"the stand-in knows no host behind {target!r}\n".encode()
+        elif self._targets.allows_address(target):
+            self._hand_over(transport, transport, head)
+            return
+        body = self._targets.refuse(target).encode()
         transport.write(
             b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -138,7 +125,16 @@ class Proxy:
             raise
         if secured is None or early.lost:
             return
-        _hand_over(secured, self._make_http(), bytes(early.received))
+        self._hand_over(transport, secured, bytes(early.received))
+
+    def _hand_over(self, raw: asyncio.Transport, transport: asyncio.Transport, received: bytes) -> None:
+        """Give a connection, with the bytes already read from it, to the HTTP server."""
+        self._handed_over.add(raw)
+        protocol = self._make_http()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if received:
+            protocol.data_received(received)
 
 
 class _ClientHead(asyncio.Protocol):
@@ -179,11 +175,3 @@ class _EarlyBytes(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-
-
-def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes) -> None:
-    """Give a connection, with the bytes already read from it, to another protocol."""
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    if received:
-        protocol.data_received(received)

@@ -14,7 +14,7 @@ KEPT = 20_000
 
 
 class RequestEntry(msgspec.Struct, frozen=True):
-    """One request, written down when its reply has ended."""
+    """One request, written down just before its client can see the end of the reply."""
 
     time: datetime
     """When the request came in (real time, UTC)."""
@@ -25,7 +25,7 @@ class RequestEntry(msgspec.Struct, frozen=True):
     status: int
     """Status that was sent; 0 when the connection was reset before any."""
     sent_bytes: int
-    """Body bytes that went out."""
+    """Body bytes handed to the socket."""
     duration_ms: float
     connection: int
     operations: tuple[str, ...] = ()
@@ -36,32 +36,46 @@ class RequestEntry(msgspec.Struct, frozen=True):
     """The Range header."""
 
 
+class Line:
+    """A place in the log, so that an entry can be corrected."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: RequestEntry) -> None:
+        self.entry = entry
+
+
 class RequestLog:
     """The latest requests, oldest first. May be used from any thread."""
 
     def __init__(self) -> None:
-        self._entries: deque[RequestEntry] = deque(maxlen=KEPT)
+        self._lines: deque[Line] = deque(maxlen=KEPT)
         self._changed = threading.Condition()
 
-    def append(self, entry: RequestEntry) -> None:
-        """Write down a request."""
+    def write(self, entry: RequestEntry, line: Line | None = None) -> Line:
+        """Write down a request, or correct the ``line`` it has already."""
         with self._changed:
-            self._entries.append(entry)
+            if line is None:
+                line = Line(entry)
+                self._lines.append(line)
+            else:
+                line.entry = entry
             self._changed.notify_all()
+            return line
 
     def entries(self, path: str = "*", *, method: str = "*", host: str = "*") -> list[RequestEntry]:
         """The requests whose path, method and host match these globs."""
         with self._changed:
             return [
                 entry
-                for entry in self._entries
+                for entry in (line.entry for line in self._lines)
                 if fnmatchcase(entry.path, path) and fnmatchcase(entry.method, method) and fnmatchcase(entry.host, host)
             ]
 
     def clear(self) -> None:
         """Forget everything."""
         with self._changed:
-            self._entries.clear()
+            self._lines.clear()
 
     def wait_for(self, wanted: Callable[[RequestEntry], bool], *, count: int = 1, timeout_s: float = 30.0) -> bool:
         """Block until ``count`` entries are ``wanted``; ``False`` when they did not come in time.
@@ -70,5 +84,5 @@ class RequestLog:
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: sum(1 for entry in self._entries if wanted(entry)) >= count, timeout=timeout_s
+                lambda: sum(1 for line in self._lines if wanted(line.entry)) >= count, timeout=timeout_s
             )

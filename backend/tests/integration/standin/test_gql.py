@@ -20,7 +20,7 @@ def ask(http: urllib3.PoolManager, standin: Standin, document: Any) -> Any:
 
 
 def playlist_token(http: urllib3.PoolManager, standin: Standin, video_id: str) -> dict[str, str] | None:
-    query = 'query { videoPlaybackAccessToken(id: "%s", params: {platform: "web", playerType: "site"}) { value signature } }'
+    query = 'query { videoPlaybackAccessToken(id: "%s", params: {platform: "web"}) { value signature } }'
     token: dict[str, str] | None = ask(http, standin, {"query": query % video_id})["data"]["videoPlaybackAccessToken"]
     return token
 

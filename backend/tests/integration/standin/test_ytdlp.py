@@ -20,7 +20,7 @@ from vodkeep_standin.server import Standin
 def resolve(standin: Standin, video_id: str) -> dict[str, Any]:
     done = run_ytdlp(standin, "-J", f"https://www.twitch.tv/videos/{video_id}")
     assert done.returncode == 0, done.stderr
-    assert standin.proxy.refused == []
+    assert standin.refused == []
     resolved: dict[str, Any] = json.loads(done.stdout)
     return resolved
 
@@ -102,7 +102,7 @@ def test_complete_download_has_every_packet(standin: Standin, tmp_path: Path, vi
     counts = count_packets(tmp_path / "out.mp4")
     assert counts["video"] == media.video_packets
     assert abs(counts["audio"] - media.audio_packets) <= 2  # Encoder padding may be cut off in MP4.
-    assert standin.proxy.refused == []
+    assert standin.refused == []
 
 
 def test_missing_segment_ends_with_success_and_a_hole(standin: Standin, tmp_path: Path) -> None:
