@@ -19,6 +19,11 @@ from vodkeep.pipeline.store import UnknownItem
 pytestmark = pytest.mark.anyio
 
 
+async def _hang(_channel: str) -> None:
+    """A discovery that never ends, so that no cycle rings the bell."""
+    await anyio.sleep_forever()
+
+
 async def test_a_free_slot_is_filled_without_waiting_for_the_cycle(
     database: Database, rows: Rows, clock: FakeClock
 ) -> None:
@@ -97,10 +102,7 @@ async def test_a_discovery_that_fails_stops_neither_the_cycle_nor_other_channels
 
 
 async def test_a_discovery_that_hangs_holds_up_no_download(database: Database, rows: Rows, clock: FakeClock) -> None:
-    async def hang(_channel: str) -> None:
-        await anyio.sleep_forever()
-
-    shop = Workshop(database, clock, discover=hang)
+    shop = Workshop(database, clock, discover=_hang)
     rows.add("1", "2")
     async with shop.running():
         (await shop.capture.nth(1)).end()
@@ -197,7 +199,7 @@ async def test_items_of_channels_that_are_not_configured_are_captured(
 async def test_an_open_breaker_holds_its_channel_until_one_probe_succeeds(
     database: Database, rows: Rows, clock: FakeClock
 ) -> None:
-    shop = Workshop(database, clock, channels=("bad", "good"), slots=3, threshold=2)
+    shop = Workshop(database, clock, channels=("bad", "good"), slots=3, threshold=2, discover=_hang)
     rows.add("b1", "b2", "b3", channel="bad")
     async with shop.running():
         first, second, third = [await shop.capture.nth(n) for n in (1, 2, 3)]
@@ -210,14 +212,14 @@ async def test_an_open_breaker_holds_its_channel_until_one_probe_succeeds(
         rows.add("g1", channel="good")
         shop.service.wake()
         assert (await shop.capture.nth(4)).item.twitch_vod_id == "g1"
-        await clock.until_sleeping(3)  # the good one's heartbeat, the planner, the cycle
+        await clock.until_sleeping(2)  # the good one's heartbeat and the planner
         await clock.advance(299)
         assert len(shop.capture.begun) == 4, "the failed ones are ripe, but their channel is shut"
         await clock.advance(2)
         probe = await shop.capture.nth(5)
         assert rows.kv("bad")["circuit_state"] == "half_open"
         shop.service.wake()
-        await clock.until_sleeping(3)
+        await clock.until_sleeping(3)  # two heartbeats and the planner
         assert len(shop.capture.begun) == 5, "one probe at a time"
         probe.end(GOOD)
         await shop.hears("circuit closed")
@@ -240,11 +242,10 @@ async def test_the_items_of_a_channel_that_may_only_probe_hide_nobody(
         " ('bad', 'circuit_state', 'open', '2026-11-23T11:00:00.000000Z'),"
         " ('bad', 'circuit_open_until', '2026-11-23T11:05:00.000000Z', '2026-11-23T11:00:00.000000Z')"
     )
-    shop = Workshop(database, clock, channels=("bad", "good"), slots=3)
+    shop = Workshop(database, clock, channels=("bad", "good"), slots=3, discover=_hang)
     async with shop.running():
         assert {(await shop.capture.nth(n)).item.twitch_vod_id for n in (1, 2)} == {"b000", "g1"}
-        await shop.hears("cycle")
-        await clock.until_sleeping(3)
+        await clock.until_sleeping(2)  # their heartbeats
         assert len(shop.capture.begun) == 2, "one probe, though a slot is free"
 
 
