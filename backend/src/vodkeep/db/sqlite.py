@@ -28,10 +28,12 @@ _PRAGMAS = (
 def ensure_file(path: Path) -> None:
     """Create the database file and its folder, closed to other users; an existing file keeps its mode.
 
-    SQLite gives its ``-wal`` and ``-shm`` files the mode of the database. An existing file is never opened here:
-    closing it would drop the locks that this process holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2), and
-    the next program that closes the database would take itself for its last user and delete the log we write to. For
-    that reason, too, the caller lets no other thread connect meanwhile.
+    SQLite gives its ``-wal`` and ``-shm`` files the mode of the database.
+
+    An existing file is never opened here: closing it would drop the locks that this process holds on it
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2). The next program that closes the database would then take
+    itself for its last user and delete the log we write to. For that reason, too, the caller lets no other thread
+    connect meanwhile.
     """
     if path.exists():
         return
