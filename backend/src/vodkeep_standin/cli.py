@@ -23,7 +23,7 @@ from vodkeep_standin.server import Standin, running_standin, write_whole
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the stand-in; ends the process with 0 after SIGTERM or SIGINT, 1 when it cannot serve, 2 on bad usage."""
-    parser = _parser()
+    parser = build_parser()
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="stand-in %(levelname)s: %(message)s")
     try:
@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The options, without reading any."""
     parser = argparse.ArgumentParser(
         prog="vodkeep-standin", description="Twitch on loopback, for development, tests and the demo."
     )

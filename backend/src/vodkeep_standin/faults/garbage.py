@@ -7,6 +7,8 @@ from typing import Literal
 from vodkeep_standin.faults.base import Fault, Firing
 from vodkeep_standin.serving.call import Call, FileBody, Reply, text_reply
 
+GarbageForm = Literal["html", "random", "empty", "flipped"]
+
 
 class Garbage(Fault, frozen=True, tag="garbage"):
     """Replace the body of a good reply; status and headers stay believable.
@@ -15,7 +17,7 @@ class Garbage(Fault, frozen=True, tag="garbage"):
     ``flipped`` (the body with one byte changed in the middle).
     """
 
-    form: Literal["html", "random", "empty", "flipped"] = "html"
+    form: GarbageForm = "html"
 
     def after(self, call: Call, reply: Reply, firing: Firing) -> Reply:
         """Swap the body."""

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -42,9 +43,10 @@ class MediaCache:
         return self._known[key]
 
     def ensure_all(self, recipes: Iterable[Recipe]) -> None:
-        """Build whatever is missing, one after the other: ffmpeg uses all cores by itself."""
-        for recipe in recipes:
-            self.ensure(recipe)
+        """Build whatever is missing, several at once: making the test picture keeps one core per ffmpeg busy."""
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as builders:
+            # Going through the results is what raises a builder's error here.
+            list(builders.map(self.ensure, recipes))
 
     def _load(self, key: str) -> Media | None:
         folder = self.root / key

@@ -83,7 +83,7 @@ def demo_scenario(*, seed: int = 1, today: datetime | None = None) -> Scenario:
             **rest,  # type: ignore[arg-type]
         )
 
-    evening = media(120, hue_degrees=200, tone_hz=330)
+    evening = media(90, hue_degrees=200, tone_hz=330)
     videos = [
         video(
             1,
@@ -104,11 +104,11 @@ def demo_scenario(*, seed: int = 1, today: datetime | None = None) -> Scenario:
             3,
             "Rhythm games (some songs muted)",
             2.2,
-            media(80, hue_degrees=300, muted=(Span(20, 16), Span(56, 8))),
+            media(64, hue_degrees=300, muted=(Span(20, 16), Span(56, 8))),
         ),
-        video(4, "Power cut in the middle", 3.1, media(40, 48, hue_degrees=120)),
+        video(4, "Power cut in the middle", 3.1, media(28, 36, hue_degrees=120)),
         video(
-            5, "Testing the new HEVC encoder", 4.2, Recipe(runs_s=(48,), hevc=True, segment_s=4, width=426, height=240)
+            5, "Testing the new HEVC encoder", 4.2, Recipe(runs_s=(32,), hevc=True, segment_s=4, width=426, height=240)
         ),
         video(6, "Late night stream, live right now", 0, evening, recording=Recording(head_s=20, ends=True)),
         video(7, "Subscriber movie night", 5.2, evening, sub_only=True),

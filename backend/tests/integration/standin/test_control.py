@@ -41,6 +41,7 @@ def test_faults_over_http(http: urllib3.PoolManager, standin: Standin) -> None:
         pytest.param("POST", "faults", b'{"fault":{"kind":"gremlin"}}', 400, id="unknown fault"),
         pytest.param("POST", "faults", b'{"fault":{"kind":"reset"},"often":1}', 400, id="unknown member of a rule"),
         pytest.param("POST", "faults", b'{"fault":{"kind":"status"}}', 400, id="no status"),
+        pytest.param("POST", "faults", b'{"fault":{"kind":"garbage","form":"soup"}}', 400, id="unknown form"),
         pytest.param("DELETE", "faults/9", b"", 404, id="no such fault"),
         pytest.param("POST", "videos/1", b"{}", 404, id="no such video"),
         pytest.param("DELETE", "videos/1", b"", 404, id="nothing to delete"),

@@ -191,18 +191,20 @@ def test_status_takes_the_form_of_its_resource(http: urllib3.PoolManager, standi
     assert b"<h1>401 Unauthorized</h1>" in http.request("GET", f"{standin.http_url}/edge/a/b/c/d.ts").data
 
 
-@pytest.mark.parametrize("form", ["html", "random", "empty", "flipped"])
-def test_garbage_under_a_clean_200(standin: Standin, player: EdgePlayer, whole: bytes, form: str) -> None:
-    standin.faults.add(Garbage(form=form), path=SEGMENTS)
+@pytest.mark.parametrize(
+    "fault", [Garbage(), Garbage("random"), Garbage("empty"), Garbage("flipped")], ids=lambda f: f.form
+)
+def test_garbage_under_a_clean_200(standin: Standin, player: EdgePlayer, whole: bytes, fault: Garbage) -> None:
+    standin.faults.add(fault, path=SEGMENTS)
     reply = player.get("0.ts")
     assert reply.status == 200
     assert int(reply.headers["Content-Length"]) == len(reply.data)
     assert reply.data != whole
-    if form == "flipped":
+    if fault.form == "flipped":
         assert sum(a != b for a, b in zip(reply.data, whole, strict=True)) == 1
-    elif form == "random":
+    elif fault.form == "random":
         assert len(reply.data) == len(whole)
-    elif form == "empty":
+    elif fault.form == "empty":
         assert reply.data == b""
 
 
