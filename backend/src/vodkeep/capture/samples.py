@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ def interleave(tracks: Sequence[TrackSamples]) -> tuple[list[Chunk], list[memory
         ends = np.concatenate(([0], np.cumsum(track.sizes, dtype=np.int64)))
         pieces += [
             (float(seconds[first]), number, first, last - first, int(ends[first]), int(ends[last]))
-            for first, last in zip(edges, edges[1:], strict=False)
+            for first, last in pairwise(edges)
         ]
     chunks: list[Chunk] = []
     bodies: list[memoryview] = []
