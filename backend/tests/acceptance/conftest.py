@@ -1,0 +1,7 @@
+"""The fixtures of the acceptance tests: homes in which the real service runs."""
+
+from __future__ import annotations
+
+from support.home import dsn, home_of
+
+__all__ = ["dsn", "home_of"]
