@@ -94,15 +94,17 @@ def test_reset_reaches_the_client_through_tls(standin: Standin) -> None:
 
         def until_done(step: Callable[[], object]) -> None:
             # By hand, because Python's TLS socket reports a reset as an ordinary end.
-            while True:
+            done = False
+            while not done:
                 try:
                     step()
-                    return
+                    done = True
                 except ssl.SSLWantReadError:
+                    pass
+                if outgoing.pending:
                     connection.sendall(outgoing.read())
+                elif not done:
                     incoming.write(connection.recv(65536))
-                finally:
-                    connection.sendall(outgoing.read())
 
         until_done(secured.do_handshake)
         until_done(lambda: secured.write(b"GET /helix/users HTTP/1.1\r\nHost: api.twitch.tv\r\n\r\n"))
