@@ -153,10 +153,7 @@ class CaptureRunner:
             live = self._live[claim.item_id] = _Live()
             try:
                 last_chance = own_failures + 1 >= self._retry.max_attempts
-                state = await self._run(claim, live, probe=probe, accept_holes=last_chance)
-                if state in (DownloadState.DOWNLOADED, DownloadState.DONE, DownloadState.PARKED):
-                    await self._tidy(claim)
-                return state
+                return await self._run(claim, live, probe=probe, accept_holes=last_chance)
             except anyio.get_cancelled_exc_class():
                 with anyio.move_on_after(_RELEASE_LIMIT_S, shield=True):
                     await self._release(claim, probe=probe)
@@ -165,7 +162,11 @@ class CaptureRunner:
                 del self._live[claim.item_id]
 
     async def _tidy(self, claim: Claim) -> None:
-        """Clean up behind a run; a mess that cannot be cleared is told and left for the next start."""
+        """Clean up behind a run; a mess that cannot be cleared is told and left for the next start.
+
+        Only once what was fetched lies in the item's folder. A broadcast that was deleted at Twitch half way is parked
+        too, and then the work folder may hold the only copy there is.
+        """
         try:
             await self._capture.tidy(claim.item_id)
         except (VodkeepError, OSError) as error:
@@ -210,9 +211,14 @@ class CaptureRunner:
         try:
             match ending:
                 case CapturedItem(completeness=whole) if whole >= 1.0:
-                    return await self._save_captured(claim, ending, self._clock.monotonic() - started, probe=probe)
+                    state = await self._save_captured(claim, ending, self._clock.monotonic() - started, probe=probe)
+                    await self._tidy(claim)
+                    return state
                 case CapturedItem():
-                    return await self._save_setback(claim, _falls_short(ending), probe=probe, part=ending)
+                    state = await self._save_setback(claim, _falls_short(ending), probe=probe, part=ending)
+                    if state is DownloadState.PARKED:
+                        await self._tidy(claim)
+                    return state
                 case Exception():
                     return await self._save_setback(claim, _leaf(ending), probe=probe)
                 case _:

@@ -161,19 +161,20 @@ async def test_the_last_chance_keeps_what_there_is_and_never_calls_it_whole(
     assert (row["download_state"], row["processed"], row["error_code"]) == ("parked", 0, "incomplete")
     assert (row["downloaded_path"], row["completeness"]) == ("/library/part.mp4", 0.9)
     assert "90.00%" in row["processing_error"]
+    assert shop.capture.tidied == ["1"], "what there is lies in its folder"
 
 
 @pytest.mark.parametrize(
     ("ending", "tidied"),
     [
         (GOOD, ["1"]),
-        (PermanentError("gone", code="deleted"), ["1"]),
+        (PermanentError("gone", code="deleted"), []),
         (NetworkError("away"), []),
         (DiskFull("full"), []),
     ],
-    ids=["done", "parked", "failed", "disk full"],
+    ids=["done", "deleted half way", "failed", "disk full"],
 )
-async def test_what_the_next_attempt_can_use_is_not_tidied_away(
+async def test_only_what_lies_in_its_folder_is_tidied_away(
     shop: Workshop, rows: Rows, ending: CapturedItem | Exception, tidied: list[str]
 ) -> None:
     rows.add("1")
