@@ -13,13 +13,10 @@ import av
 import av.error
 
 from vodkeep.capture.model import PacketCounts
+from vodkeep.capture.samples import SegmentDamagedError as SegmentDamagedError
 
 _TS_PACKET_BYTES = 188  # ISO/IEC 13818-1 section 2.4.3.2
 _TS_SYNC_BYTE = 0x47
-
-
-class SegmentDamagedError(ValueError):
-    """The bytes are not a whole segment; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 INTERLEAVE_S = 1.0
 
 
+class SegmentDamagedError(ValueError):
+    """The bytes are not a whole segment; the message says why."""
+
+
 class UnsupportedMediaError(ValueError):
     """Healthy media that we cannot put into an MP4 ourselves; the message names it."""
 
