@@ -1,0 +1,86 @@
+"""How many connections a capture uses: it starts small and grows while that makes it faster.
+
+Lines differ: some CDNs cap each connection, so that eight times the connections are eight times the speed; on a line
+that is full, more of them only take from each other. Nobody can know beforehand, so the rate is measured at each level
+and the level is kept that paid.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+FIRST_LEVEL = 4
+_WINDOW_S = 0.8
+# What a change of the level brings is seen only when connections are up and requests are under way.
+_SETTLE_S = 0.3
+_WORTH_IT = 1.15
+# A line can get better; a level that did not pay is tried again after this long.
+_HOLD_S = 20.0
+
+
+class Pace:
+    """The number of connections for one capture; safe to use from several threads."""
+
+    def __init__(self, cap: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """``cap`` is the largest number of connections, at least 1."""
+        self._cap = cap
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._level = min(FIRST_LEVEL, cap)
+        self._paid_level = self._level
+        self._paid_rate = 0.0
+        self._window_start = monotonic() + _SETTLE_S
+        self._window_bytes = 0
+        self._hold_until: float | None = None
+
+    @property
+    def level(self) -> int:
+        """How many connections to use now."""
+        return self._level
+
+    def received(self, amount_bytes: int) -> bool:
+        """Bytes came in; True when the level has just changed."""
+        with self._lock:
+            now = self._monotonic()
+            if now < self._window_start:
+                return False
+            self._window_bytes += amount_bytes
+            elapsed_s = now - self._window_start
+            if elapsed_s < _WINDOW_S:
+                return False
+            rate = self._window_bytes / elapsed_s
+            before = self._level
+            self._judge(rate, now)
+            self._open_window(now, changed=self._level != before)
+            return self._level != before
+
+    def throttled(self) -> None:
+        """The other side asked us to slow down, or broke under us: halve the level and stay there for a while."""
+        with self._lock:
+            now = self._monotonic()
+            self._level = self._paid_level = max(1, self._level // 2)
+            self._paid_rate = 0.0
+            self._hold_until = now + _HOLD_S
+            self._open_window(now, changed=True)
+
+    def _judge(self, rate: float, now: float) -> None:
+        if self._hold_until is not None:
+            if now < self._hold_until:
+                return
+            self._hold_until = None
+            self._paid_level, self._paid_rate = self._level, rate
+            self._level = min(self._cap, self._level * 2)
+        elif rate > self._paid_rate * _WORTH_IT:
+            self._paid_level, self._paid_rate = self._level, rate
+            self._level = min(self._cap, self._level * 2)
+            if self._level == self._paid_level:
+                self._hold_until = now + _HOLD_S
+        else:
+            self._level = self._paid_level
+            self._hold_until = now + _HOLD_S
+
+    def _open_window(self, now: float, *, changed: bool) -> None:
+        self._window_start = now + (_SETTLE_S if changed else 0.0)
+        self._window_bytes = 0
