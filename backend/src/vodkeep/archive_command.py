@@ -6,6 +6,7 @@ cut off. While a service works on the same database, the item is handed to that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,14 +15,14 @@ from datetime import timedelta
 import anyio
 import anyio.to_thread
 from rich.console import Console, RenderableType
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     ProgressColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.progress import Progress as Bars
 
@@ -43,6 +44,8 @@ from vodkeep.pipeline.store import QueueStore
 from vodkeep.settings import Settings
 
 _POLL_S = 0.25
+# The rate on screen is the mean of so many seconds.
+_RATE_WINDOW_S = 10.0
 # A service that has not finished a cycle for so many intervals is not there (any more).
 _MISSED_CYCLES = 3
 # The longest wait of a person in front of a terminal; beyond it the command says when to come back.
@@ -206,9 +209,10 @@ class _Archive:
             look,
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TaskProgressColumn(),
+            DownloadColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[eta]}"),
             console=self._console,
         )
         with bars:
@@ -249,17 +253,43 @@ class _Remembering:
 
 
 class _FollowingBars(Bars):
-    """Bars that look at their subject whenever they are drawn."""
+    """Bars that look at their subject whenever they are drawn.
+
+    Rich forgets the speed whenever the total changes, and ours is an estimate that always does; so the rate is
+    measured here.
+    """
 
     def __init__(self, look: Callable[[], _Seen], *columns: ProgressColumn, console: Console) -> None:
         self._look = look
         self._bar: TaskID | None = None  # Rich draws once while it is being made.
+        self._history: deque[tuple[float, int]] = deque()  # when (seconds), bytes
         super().__init__(*columns, console=console)
-        self._bar = self.add_task("queued", total=None)
+        self._bar = self.add_task("queued", total=None, rate="", eta="")
 
     def get_renderables(self) -> Iterable[RenderableType]:
         seen = self._look()
         if self._bar is None:
             return []
-        self.update(self._bar, description=seen.words, completed=seen.done, total=seen.total)
+        rate = self._rate(seen.done)
+        left_s = (seen.total - seen.done) / rate if rate and seen.total is not None else None
+        self.update(
+            self._bar,
+            description=seen.words,
+            completed=seen.done,
+            total=seen.total,
+            rate=f"{decimal(round(rate))}/s" if rate else "",
+            eta=f"{timedelta(seconds=round(left_s))} left" if left_s else "",
+        )
         return super().get_renderables()
+
+    def _rate(self, done: int) -> float:
+        """Bytes per second over the last few seconds; what an earlier run had fetched came in no time and is left out."""
+        now = self.get_time()
+        if done == 0:
+            self._history.clear()
+            return 0.0
+        self._history.append((now, done))
+        while now - self._history[0][0] > _RATE_WINDOW_S:
+            self._history.popleft()
+        since, before = self._history[0]
+        return max(0.0, (done - before) / (now - since)) if now > since else 0.0
