@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from support.home import dsn, home_of
+from support.mounts import mount
 
-__all__ = ["dsn", "home_of"]
+__all__ = ["dsn", "home_of", "mount"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -110,6 +111,15 @@ class Home:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+    @contextmanager
+    def half_read(self, host: str, port: int, path: str) -> Iterator[None]:
+        """Ask for something large and read only its beginning for the time of the block."""
+        with socket.create_connection((host, port), timeout=20) as asking:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            asking.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            assert asking.recv(1000).startswith(b"HTTP/1.1 200")
+            yield
 
     # The database -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,77 @@
+"""How a service starts, or why it does not: one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from support.home import HomeOf, check_kept
+from support.service import ServiceProcess
+from support.slow import slow_segments
+from vodkeep_standin.scenario import ids
+
+
+def refused(service: ServiceProcess) -> list[str]:
+    """The sentences with which a service refused to start."""
+    assert service.wait_for_exit() == 2, service.output()
+    assert "Traceback" not in service.output()
+    return service.output().splitlines()
+
+
+def test_a_second_service_on_the_same_file_is_refused(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
+    slow_segments(home.standin, 200)
+    first = home.start()
+    first.wait_for("download started")
+    (sentence,) = refused(home.spawn())
+    assert str(home.data_dir / "vodkeep.db") in sentence
+    assert "in use by another vodkeep service" in sentence
+    assert str(first.pid) in sentence
+    first.wait_for("vod processed", vod_id=ids.PLAIN)
+    check_kept(home, ids.PLAIN)
+
+
+@pytest.mark.postgres
+def test_two_services_start_together_on_an_empty_postgresql(home_of: HomeOf, postgres_dsn: str) -> None:
+    home = home_of(dsn=postgres_dsn)
+    together = threading.Barrier(2)
+    started: list[ServiceProcess] = []
+
+    def start(port_owner: str) -> None:
+        together.wait()
+        started.append(home.spawn(DATA_DIR=str(home.root / port_owner)))
+
+    threads = [threading.Thread(target=start, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for service in started:
+        service.wait_until_listening()
+        service.wait_for("twitch app token acquired")
+        assert service.get("/readyz")[0] == 200, service.get("/readyz")
+    assert len(home.sql("SELECT version_num FROM alembic_version")) == 1
+    for service in started:
+        assert service.terminate() == 0
+        assert service.lines(lambda line: line.get("level") in ("error", "critical")) == []
+
+
+def test_every_wrong_setting_is_told_at_once(home_of: HomeOf) -> None:
+    home = home_of()
+    wrong = {"LOG_LEVEL": "loud", "VOD_PROCESS_INTERVAL": "5 minutes", "DOWNLOAD_MAX_ATTEMPTS": "-1", "HTTP_ADDR": ":x"}
+    sentences = refused(home.spawn(**wrong))
+    assert len(sentences) == len(wrong)
+    for name, value in wrong.items():
+        assert any(name in sentence and value in sentence for sentence in sentences), sentences
+
+
+def test_without_credentials_it_serves_and_says_what_is_missing(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
+    service = home.start(TWITCH_CLIENT_ID="", TWITCH_CLIENT_SECRET="")
+    said = service.wait_for("no new broadcasts will be found")
+    assert "TWITCH_CLIENT_ID" in said["missing"]
+    assert service.get("/healthz")[0] == 200
+    status, body, _ = service.get("/readyz")
+    assert status == 503
+    assert b"missing_credentials" in body
