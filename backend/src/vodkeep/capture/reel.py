@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,21 +85,22 @@ class Reel:
             if not self._resume(format_id):
                 self._discard()
 
-    def begin(self, format_id: str, header: bytes, reserve: int) -> None:
-        """Start a fresh reel: ``header`` is the beginning of the file, up to where media starts."""
+    def begin(self, head: ReelHead, front: Sequence[tuple[int, bytes]]) -> None:
+        """Start a fresh reel; ``front`` is written before the media: bytes and where in the file they go."""
         with disk_errors(self.video_path):
             self._video = _open(self.video_path, truncate=True)
             self._journal = _open(self._journal_path, truncate=True)
-            os.pwrite(self._video, header, 0)
-            self.head = ReelHead(format_id, reserve, len(header))
-            self.media_end = len(header)
+            for offset, content in front:
+                _write_all(self._video, [memoryview(content)], offset)
+            self.head = head
+            self.media_end = head.media_start
             self._write_line(
                 {
                     "journal": _JOURNAL_VERSION,
                     "video_id": self._video_id,
-                    "format_id": format_id,
-                    "reserve": reserve,
-                    "media_start": len(header),
+                    "format_id": head.format_id,
+                    "reserve": head.reserve,
+                    "media_start": head.media_start,
                 }
             )
             self._start_syncing()
@@ -423,7 +424,3 @@ def _read_line(descriptor: int, start: int) -> bytes:
             return b"".join([*pieces, block[: max(end, 0)]])
         pieces.append(block)
         start += len(block)
-
-
-HeaderMaker = Callable[[SegmentSamples], tuple[bytes, int]]
-"""Makes the beginning of the file and says how much it reserves, judged by the first segment."""
