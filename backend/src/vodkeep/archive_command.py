@@ -283,7 +283,7 @@ class _FollowingBars(Bars):
         return super().get_renderables()
 
     def _rate(self, done: int) -> float:
-        """Bytes per second over the last few seconds; what an earlier run had fetched came in no time and is left out."""
+        """Bytes per second over the last few seconds; what an earlier run had fetched came at once and is left out."""
         now = self.get_time()
         if done == 0:
             self._history.clear()
