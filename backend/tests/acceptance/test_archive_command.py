@@ -87,7 +87,7 @@ def test_what_cannot_be_kept_is_one_sentence(home_of: HomeOf, address: str, code
 
 def test_a_vod_with_a_hole_is_not_a_success(home_of: HomeOf) -> None:
     home = home_of(ids.MISSING_SEGMENT)
-    done = home.archive(ids.MISSING_SEGMENT, DOWNLOAD_MAX_ATTEMPTS="2")
+    done = home.archive(ids.MISSING_SEGMENT, DOWNLOAD_MAX_ATTEMPTS="1")
     assert done.returncode == 1, done
     assert "What could be captured:" in done.stdout
     assert (home.folder(ids.MISSING_SEGMENT) / "video.mp4").exists()
