@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import anyio
@@ -23,7 +25,7 @@ from vodkeep.clock import SystemClock
 from vodkeep.config_command import render_config
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.settings import Settings, load_settings
-from vodkeep.telemetry.log import configure_logging, get_logger, mask_values
+from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -84,7 +86,13 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
+    sys.excepthook = _tell_bug
     app(prog_name="vodkeep")
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback of an error in the program, with every known secret masked."""
+    sys.stderr.write(masked_text("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _settings(env_file: Path | None) -> Settings:
