@@ -18,7 +18,7 @@ from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
 from vodkeep.capture.mux import Muxer
 from vodkeep.capture.rate import RateLimiter
-from vodkeep.capture.resolve import Resolver, YtDlpResolver
+from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
 from vodkeep.catalog.app_token import AppCredentials
 from vodkeep.catalog.client import HelixClient
@@ -186,7 +186,7 @@ def build_archivist(
     """The capture stage's work: resolver, fetcher, muxer and library."""
     log = get_logger("vod_download")
     resolver = YtDlpResolver(
-        path=settings.tools.ytdlp_path,
+        program=partial(find_ytdlp, settings.tools.ytdlp_path, settings.storage.data_dir),
         args=settings.tools.ytdlp_args,
         existence=TwitchGql(session, settings.twitch.gql_url, settings.twitch.gql_client_id or ""),
         log=log,

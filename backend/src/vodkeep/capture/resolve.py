@@ -1,6 +1,7 @@
 """From a VOD id to its playlist, with yt-dlp as a child process.
 
-The resolver is a replaceable program (``YTDLP_PATH``, ``YTDLP_ARGS``): when Twitch changes, upgrading it is the cure.
+The resolver is a replaceable program (``YTDLP_PATH``, ``YTDLP_ARGS``, ``vodkeep tools upgrade``): when Twitch changes,
+upgrading it is the cure.
 """
 
 from __future__ import annotations
@@ -8,22 +9,28 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
-from vodkeep.capture.tool_messages import ToolVerdict, classify_tool_output
+from vodkeep.capture.tool_messages import ToolMessage, ToolVerdict, classify_tool_output
+from vodkeep.capture.tools import Origin, ToolCommand, ToolShelf
 from vodkeep.errors import (
+    DiskFull,
+    Incomplete,
     NetworkError,
     PermanentError,
     RateLimited,
     ServerError,
     TransientError,
+    VodkeepError,
 )
 from vodkeep.telemetry.log import Logger
+
+SITE_URL = "https://www.twitch.tv"
 
 # Four requests of at most 20 s each, and slack for a slow NAS.
 _DEADLINE_S = 120.0
@@ -52,13 +59,14 @@ class YtDlpResolver:
     def __init__(
         self,
         *,
-        path: str | None,
+        program: Callable[[], ToolCommand],
         args: Sequence[str],
         existence: ExistenceCheck,
         log: Logger,
-        site_url: str = "https://www.twitch.tv",
+        site_url: str = SITE_URL,
     ) -> None:
-        self._program = path or find_ytdlp()
+        """``program`` is asked before each VOD, so that an upgrade counts at once; ``args`` come before the address."""
+        self._program = program
         self._args = tuple(args)
         self._existence = existence
         self._log = log
@@ -79,7 +87,7 @@ class YtDlpResolver:
 
     def _command(self, video_id: str) -> list[str]:
         return [
-            self._program,
+            *self._program().argv,
             # A person's own configuration file must not change what an archive holds.
             "--ignore-config",
             "--dump-single-json",
@@ -100,54 +108,74 @@ class YtDlpResolver:
 
     async def _raise_reason(self, video_id: str, stderr: str) -> None:
         message = classify_tool_output(stderr)
-        said = f"yt-dlp said: {message.line}"
-        match message.verdict:
-            case ToolVerdict.SUB_ONLY:
-                raise PermanentError(
-                    f"VOD {video_id} is for subscribers only.",
-                    code="sub_only",
-                    remedy="Give yt-dlp the cookies of a subscribed account in YTDLP_ARGS, then retry the item.",
-                )
-            case ToolVerdict.LOGIN_NEEDED:
-                raise PermanentError(
-                    f"VOD {video_id} needs a logged-in account. {said}",
-                    code="login_needed",
-                    remedy="Give yt-dlp the cookies of an account in YTDLP_ARGS, then retry the item.",
-                )
-            case ToolVerdict.GEO_BLOCKED:
-                raise PermanentError(
-                    f"VOD {video_id} is not available from here. {said}",
-                    code="geo_blocked",
-                    remedy="Reach Twitch through a proxy (YTDLP_ARGS) in a place where the VOD is available.",
-                )
-            case ToolVerdict.DOES_NOT_EXIST:
-                if await self._existence.video_exists(video_id):
-                    raise ServerError(f"Twitch did not show VOD {video_id}, although it exists. {said}")
-                raise PermanentError(
-                    f"VOD {video_id} does not exist on Twitch (any more).",
-                    code="deleted",
-                    remedy="Nothing can be fetched; the item keeps what it has.",
-                )
-            case ToolVerdict.RATE_LIMITED:
-                raise RateLimited(f"Twitch asks to slow down. {said}")
-            case ToolVerdict.SERVER_ERROR | ToolVerdict.REFUSED:
-                raise ServerError(f"Twitch refused to describe VOD {video_id}. {said}")
-            case ToolVerdict.NETWORK:
-                raise NetworkError(f"Twitch cannot be reached. {said}")
-            case ToolVerdict.NOT_OURS:
-                raise PermanentError(f"VOD {video_id} has an address that yt-dlp does not know.", code="not_a_vod")
-            case _:
-                raise TransientError(
-                    f"yt-dlp failed on VOD {video_id}. {said}",
-                    code="tool_failed",
-                    remedy="If it persists, upgrade yt-dlp or point YTDLP_PATH to a newer one.",
-                )
+        # Said of a deleted VOD and of a fault at Twitch alike.
+        unsure = message.verdict is ToolVerdict.DOES_NOT_EXIST
+        raise error_for(message, video_id, exists=not unsure or await self._existence.video_exists(video_id))
 
 
-def find_ytdlp() -> str:
+def find_ytdlp(path: str | None, data_dir: Path) -> ToolCommand:
+    """The yt-dlp that is used: ``path`` (YTDLP_PATH), else an upgraded copy, else the installed one."""
+    if path is not None:
+        return ToolCommand((path,), Origin.SETTING)
+    return ToolShelf(data_dir).current() or find_installed_ytdlp()
+
+
+def find_installed_ytdlp() -> ToolCommand:
     """The yt-dlp beside our own Python, else the one on the PATH, else the bare name (told when it is used)."""
     beside = Path(sys.executable).with_name("yt-dlp")
-    return str(beside) if beside.exists() else shutil.which("yt-dlp") or "yt-dlp"
+    if beside.exists():
+        return ToolCommand((str(beside),), Origin.INSTALLED)
+    return ToolCommand((shutil.which("yt-dlp") or "yt-dlp",), Origin.PATH)
+
+
+def error_for(message: ToolMessage, video_id: str, *, exists: bool) -> VodkeepError:
+    """The error that a message of yt-dlp about a VOD means; ``exists`` is whether Twitch has the VOD, as GQL knows."""
+    said = f"yt-dlp said: {message.line}"
+    match message.verdict:
+        case ToolVerdict.SUB_ONLY:
+            return PermanentError(
+                f"VOD {video_id} is for subscribers only.",
+                code="sub_only",
+                remedy="Give yt-dlp the cookies of a subscribed account in YTDLP_ARGS, then retry the item.",
+            )
+        case ToolVerdict.LOGIN_NEEDED:
+            return PermanentError(
+                f"VOD {video_id} needs a logged-in account. {said}",
+                code="login_needed",
+                remedy="Give yt-dlp the cookies of an account in YTDLP_ARGS, then retry the item.",
+            )
+        case ToolVerdict.GEO_BLOCKED:
+            return PermanentError(
+                f"VOD {video_id} is not available from here. {said}",
+                code="geo_blocked",
+                remedy="Reach Twitch through a proxy (YTDLP_ARGS) in a place where the VOD is available.",
+            )
+        case ToolVerdict.DOES_NOT_EXIST:
+            if exists:
+                return ServerError(f"Twitch did not show VOD {video_id}, although it exists. {said}")
+            return PermanentError(
+                f"VOD {video_id} does not exist on Twitch (any more).",
+                code="deleted",
+                remedy="Nothing can be fetched; the item keeps what it has.",
+            )
+        case ToolVerdict.RATE_LIMITED:
+            return RateLimited(f"Twitch asks to slow down. {said}")
+        case ToolVerdict.SERVER_ERROR | ToolVerdict.REFUSED:
+            return ServerError(f"Twitch refused VOD {video_id}. {said}")
+        case ToolVerdict.NETWORK:
+            return NetworkError(f"Twitch cannot be reached. {said}")
+        case ToolVerdict.PART_MISSING:
+            return Incomplete(f"A part of VOD {video_id} cannot be had. {said}")
+        case ToolVerdict.DISK_FULL:
+            return DiskFull(f"No space is left for VOD {video_id}. {said}", remedy="Free some space.")
+        case ToolVerdict.NOT_OURS:
+            return PermanentError(f"VOD {video_id} has an address that yt-dlp does not know.", code="not_a_vod")
+        case _:
+            return TransientError(
+                f"yt-dlp failed on VOD {video_id}. {said}",
+                code="tool_failed",
+                remedy="If it persists, try `vodkeep tools upgrade`, or point YTDLP_PATH to a newer one.",
+            )
 
 
 def read_resolved(output: bytes, video_id: str) -> ResolvedVod:
@@ -163,7 +191,7 @@ def read_resolved(output: bytes, video_id: str) -> ResolvedVod:
         raise TransientError(
             f"yt-dlp described VOD {video_id} in a form we cannot use ({error}).",
             code="tool_failed",
-            remedy="Upgrade yt-dlp or point YTDLP_PATH to another one.",
+            remedy="Try `vodkeep tools upgrade`, or point YTDLP_PATH to another one.",
         ) from error
     duration_s = _number(info.get("duration"))
     bitrate_kbps = _number(info.get("tbr"))

@@ -7,6 +7,7 @@ are one, so that digits inside a video id never look like an answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,8 @@ class ToolVerdict(StrEnum):
     SERVER_ERROR = "server_error"
     REFUSED = "refused"
     NETWORK = "network"
+    PART_MISSING = "part_missing"  # of a whole download: a segment cannot be had
+    DISK_FULL = "disk_full"
     NOT_OURS = "not_ours"  # the address is not one of a VOD
     UNKNOWN = "unknown"
 
@@ -37,6 +40,8 @@ class ToolMessage:
 _TABLE: tuple[tuple[ToolVerdict, re.Pattern[str]], ...] = tuple(
     (verdict, re.compile(pattern, re.IGNORECASE))
     for verdict, pattern in (
+        (ToolVerdict.DISK_FULL, r"no space left on device|disk quota exceeded"),
+        (ToolVerdict.PART_MISSING, r"\bfragment \d+ not found"),
         (
             ToolVerdict.SUB_ONLY,
             r"only available to subscribers|subscriber-only|vod_manifest_restricted|unauthorized_entitlements",
@@ -64,22 +69,48 @@ _TABLE: tuple[tuple[ToolVerdict, re.Pattern[str]], ...] = tuple(
     )
 )
 _ERROR_LINE = re.compile(r"^(?:ERROR|yt-dlp: error):\s*", re.IGNORECASE)
+_GIVEN_UP = re.compile(r"\[download\] Got error: (.*?)\. Giving up after")
+# What says something about the way to a segment and nothing about the segment.
+_OF_THE_WAY = {
+    ToolVerdict.DISK_FULL,
+    ToolVerdict.NETWORK,
+    ToolVerdict.RATE_LIMITED,
+    ToolVerdict.SERVER_ERROR,
+}
 _EXTRACTOR_PREFIX = re.compile(r"^\[[\w:.-]+\]\s*(?:v?\d+:\s*)?")
 _ADVICE = re.compile(r"\s*(?:; please report this issue|\(caused by |Use --).*$", re.IGNORECASE | re.DOTALL)
 
 
 def classify_tool_output(stderr: str) -> ToolMessage:
-    """Find the first ``ERROR:`` line of a tool's stderr and say what it means."""
-    lines = [_ERROR_LINE.sub("", line) for line in stderr.splitlines() if _ERROR_LINE.match(line)]
-    if not lines:
-        last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it gave no reason")
+    """Find the first telling ``ERROR:`` line of a tool's stderr and say what it means."""
+    spoken = stderr.splitlines()
+    errors = [(at, _ERROR_LINE.sub("", line)) for at, line in enumerate(spoken) if _ERROR_LINE.match(line)]
+    if not errors:
+        last = next((line for line in reversed(spoken) if line.strip()), "it gave no reason")
         return ToolMessage(ToolVerdict.UNKNOWN, _shorten(last))
-    for line in lines:
+    for at, line in errors:
         said = _EXTRACTOR_PREFIX.sub("", line)
-        for verdict, pattern in _TABLE:
-            if pattern.search(said):
-                return ToolMessage(verdict, _shorten(said))
-    return ToolMessage(ToolVerdict.UNKNOWN, _shorten(_EXTRACTOR_PREFIX.sub("", lines[0])))
+        verdict = _verdict_of(said)
+        if verdict is ToolVerdict.PART_MISSING:
+            return _why_missing(said, spoken[:at])
+        if verdict is not ToolVerdict.UNKNOWN:
+            return ToolMessage(verdict, _shorten(said))
+    # yt-dlp begins a report on several lines with an empty one.
+    told = next((line for _, line in errors if line.strip()), "it gave no reason")
+    return ToolMessage(ToolVerdict.UNKNOWN, _shorten(_EXTRACTOR_PREFIX.sub("", told)))
+
+
+def _verdict_of(said: str) -> ToolVerdict:
+    return next((verdict for verdict, pattern in _TABLE if pattern.search(said)), ToolVerdict.UNKNOWN)
+
+
+def _why_missing(said: str, before: Sequence[str]) -> ToolMessage:
+    """A segment is called missing whatever the reason; what was said just before tells an outage from a hole."""
+    reason = next((match[1] for line in reversed(before) if (match := _GIVEN_UP.match(line))), None)
+    if reason is None:
+        return ToolMessage(ToolVerdict.PART_MISSING, _shorten(said))
+    verdict = _verdict_of(reason)
+    return ToolMessage(verdict if verdict in _OF_THE_WAY else ToolVerdict.PART_MISSING, _shorten(f"{said} ({reason})"))
 
 
 def _shorten(line: str) -> str:
