@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vodkeep.capture.gapped import GappedStream
 from vodkeep.capture.probe import SegmentDamagedError
 from vodkeep.capture.samples import TrackFormat, UnsupportedMediaError
 
@@ -31,6 +32,9 @@ _ASPECTS = (
     (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
 )  # fmt: skip
 _EXTENDED_ASPECT = 255
+# How many pairs of bytes are searched at once: few enough for what is remembered about them to stay in the processor's
+# cache, and for malloc to take the same memory each time (fresh pages cost more than the search).
+_STRETCH = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +77,29 @@ class Pictures(NamedTuple):
     payload: memoryview
 
 
-def read_byte_stream(stream: bytearray, starts: NDArray[np.int64]) -> Pictures:
+def read_byte_stream(stream: GappedStream, starts: NDArray[np.int64]) -> Pictures:
     """Turn access units into samples; ``starts`` are the offsets at which they begin in ``stream``.
 
-    ``stream`` is used up: its bytes may be changed. Raises `SegmentDamagedError` for bytes that are no byte stream, and
-    `UnsupportedMediaError` for streams whose access units are not one frame each or which cannot be described by one
-    sample entry.
+    ``stream`` is used up: the samples come to lie in its buffer. Raises `SegmentDamagedError` for bytes that are no
+    byte stream, and `UnsupportedMediaError` for streams whose access units are not one frame each or which cannot be
+    described by one sample entry.
     """
-    octets = np.frombuffer(stream, np.uint8)
-    codes = _start_codes(octets)
+    codes = _start_codes(stream)
     if not len(codes):
         raise SegmentDamagedError("its picture has no NAL units")
     begins = codes + 3
-    edges = np.append(starts, len(octets))
     unit = np.searchsorted(starts, codes, side="right") - 1
-    ends = _nal_ends(octets, stream, codes, begins, edges, unit)
-    _check_alignment(octets, codes, starts, unit)
+    ends = np.minimum(np.append(codes[1:], len(stream)), np.append(starts[1:], len(stream))[unit])
+    ends = _without_zeros(stream, begins, ends)
+    _check_alignment(stream, codes, starts)
     if (ends <= begins).any():
         raise SegmentDamagedError("a NAL unit is empty")
-    header = octets[begins]
+    header = stream.octets[stream.places(begins)]
     if (header & 0x80).any():
         raise SegmentDamagedError("a NAL unit has a broken header")
     kind = header & np.uint8(0x1F)
     parameters, entry = _parameters(stream, kind, begins, ends)
-    _check_pictures(octets, kind, begins, ends, unit, len(starts))
+    _check_pictures(stream, kind, begins, ends, unit, len(starts))
     if not parameters.frames_only:
         _check_frames(stream, parameters, kind, begins, ends)
     sync = np.zeros(len(starts), np.bool_)
@@ -106,60 +109,79 @@ def read_byte_stream(stream: bytearray, starts: NDArray[np.int64]) -> Pictures:
     return Pictures(track, parameters, sizes, sync, _with_lengths(stream, begins, ends))
 
 
-def _start_codes(octets: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Offsets of 00 00 01.
-
-    The bytes are looked at in pairs first: read as little-endian numbers, one of the pairs a start code touches is
-    0 (00 00) or 256 (00 01), and few others are that small.
-    """
-    if len(octets) < 3:
+def _start_codes(stream: GappedStream) -> NDArray[np.int64]:
+    """Offsets of 00 00 01."""
+    octets = stream.octets
+    last = len(octets) - 1
+    if last < 2:
         return np.zeros(0, np.int64)
-    even = len(octets) & ~1
-    small = np.flatnonzero(octets[:even].view("<u2") <= 0x100).astype(np.int64) * 2
-    # A pair 00 00 is the start of a code or its middle behind one more zero; a pair 00 01 its end.
-    spots = np.concatenate((small, small - 1, small + 1)) if len(small) else small
-    spots = spots[(spots >= 0) & (spots + 3 <= len(octets))]
-    spots = spots[(octets[spots] == 0) & (octets[spots + 1] == 0) & (octets[spots + 2] == 1)]
-    return np.unique(spots)
+    # Two bytes are looked at as one little-endian number. A start code at an even place has the pair 00 00 before a 01,
+    # one at an odd place the pair 00 01 behind a 00.
+    pairs = octets[: len(octets) & ~1].view("<u2")
+    spots = 2 * np.concatenate([_spots(pairs[at : at + _STRETCH]) + at for at in range(0, len(pairs), _STRETCH)])
+    zeros = octets[spots + 1] == 0
+    even, odd = spots[zeros], spots[~zeros]
+    found = np.concatenate((even[octets[np.minimum(even + 2, last)] == 1], odd[(odd > 0) & (octets[odd - 1] == 0)] - 1))
+    found.sort()
+    if not len(stream.at):
+        return found
+    # What looks like a start code inside a gap or across one is none, and one with a gap inside was not seen.
+    gap = np.searchsorted(stream.at, found + 2, side="right") - 1
+    found = found[(gap < 0) | (stream.at[gap] + stream.size[gap] <= found)]
+    return np.union1d(stream.offsets(found), _across_gaps(stream))
 
 
-def _nal_ends(
-    octets: NDArray[np.uint8],
-    stream: bytearray,
-    codes: NDArray[np.int64],
-    begins: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    unit: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Where each NAL unit ends: before the next start code, and before the zeros in front of that (annex B.1.1)."""
-    ends: NDArray[np.int64] = np.minimum(np.append(codes[1:], len(octets)), edges[unit + 1])
+def _across_gaps(stream: GappedStream) -> NDArray[np.int64]:
+    """Offsets of the start codes that have a gap inside."""
+    gaps = stream.gap_offsets
+    gaps = gaps[(gaps > 0) & (gaps < len(stream))]
+    around = gaps[:, None] + np.arange(-2, 2)
+    octets = stream.octets[stream.places(np.clip(around, 0, len(stream) - 1))]
+    early = (gaps > 1) & (octets[:, :3] == (0, 0, 1)).all(axis=1)
+    late = (gaps < len(stream) - 1) & (octets[:, 1:] == (0, 0, 1)).all(axis=1)
+    return np.concatenate((gaps[early] - 2, gaps[late] - 1))
+
+
+def _spots(pairs: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Indices of 0x0000 and 0x0100, which are few."""
+    mask = pairs == 0x0000
+    mask |= pairs == 0x0100
+    whole = len(mask) & ~7
+    # Eight at a time.
+    eights = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
+    candidates = (eights[:, None] * 8 + np.arange(8)).reshape(-1)
+    return np.concatenate((candidates[mask[candidates]], np.flatnonzero(mask[whole:]) + whole))
+
+
+def _without_zeros(stream: GappedStream, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ends of the NAL units before the zeros that may follow each (annex B.1.1)."""
     for _ in range(4):
-        zero = (ends > begins) & (octets[ends - 1] == 0)
+        zero = (ends > begins) & (stream.octets[stream.places(ends - 1)] == 0)
         if not zero.any():
             return ends
         ends = ends - zero
     # Somebody pads with many zeros.
-    for index in np.flatnonzero((ends > begins) & (octets[ends - 1] == 0)).tolist():
-        begin, end = int(begins[index]), int(ends[index])
-        ends[index] = begin + len(stream[begin:end].rstrip(b"\0"))
+    for index in np.flatnonzero(zero).tolist():
+        begin = int(begins[index])
+        ends[index] = begin + len(stream.read(begin, int(ends[index])).rstrip(b"\0"))
     return ends
 
 
-def _check_alignment(
-    octets: NDArray[np.uint8], codes: NDArray[np.int64], starts: NDArray[np.int64], unit: NDArray[np.int64]
-) -> None:
+def _check_alignment(stream: GappedStream, codes: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
     """Each access unit begins with a start code; zeros may stand before it."""
     first = np.searchsorted(codes, starts)
-    if (first >= len(codes)).any() or (unit[np.minimum(first, len(codes) - 1)] != np.arange(len(starts))).any():
+    if first[-1] >= len(codes) or (codes[first[:-1]] >= starts[1:]).any():
         raise UnsupportedMediaError("H.264 with PES packets in which no NAL unit begins")
     lead = codes[first] - starts
-    for index in np.flatnonzero(lead).tolist():
-        if octets[starts[index] : codes[first[index]]].any():
-            raise UnsupportedMediaError("H.264 whose NAL units reach over PES packets")
+    broken = (lead == 1) & (stream.octets[stream.places(starts)] != 0)
+    for index in np.flatnonzero(lead > 1).tolist():
+        broken[index] = any(stream.read(int(starts[index]), int(codes[first[index]])))
+    if broken.any():
+        raise UnsupportedMediaError("H.264 whose NAL units reach over PES packets")
 
 
 def _check_pictures(
-    octets: NDArray[np.uint8],
+    stream: GappedStream,
     kind: NDArray[np.uint8],
     begins: NDArray[np.int64],
     ends: NDArray[np.int64],
@@ -171,7 +193,7 @@ def _check_pictures(
     if (begins[coded] + 1 >= ends[coded]).any():
         raise SegmentDamagedError("a slice of its picture is empty")
     # first_mb_in_slice is 0 exactly if the first bit behind the NAL unit's header is 1 (section 9.1).
-    opening = octets[begins[coded] + 1] >= 0x80
+    opening = stream.octets[stream.places(begins[coded] + 1)] >= 0x80
     owner = unit[coded]
     slices = np.bincount(owner, minlength=units)
     pictures = np.bincount(owner[opening], minlength=units)
@@ -180,17 +202,16 @@ def _check_pictures(
     if (pictures > 1).any():
         raise UnsupportedMediaError("H.264 with several pictures in a PES packet")
     first = np.searchsorted(owner, np.arange(units))
-    if (pictures == 0).any() or not opening[first].all():
+    if not opening[first].all():
         raise UnsupportedMediaError("H.264 whose pictures do not begin with their first slice")
     # What opens the next access unit must not stand behind the slices of this one.
-    last = coded[np.searchsorted(owner, np.arange(units), side="right") - 1]
     aside = np.flatnonzero((kind >= _SEI) & (kind <= _DELIMITER))
-    if (aside > coded[first][unit[aside]]).any() or (last < 0).any():
+    if (aside > coded[first][unit[aside]]).any():
         raise UnsupportedMediaError("H.264 whose access units do not begin with PES packets")
 
 
 def _check_frames(
-    stream: bytearray,
+    stream: GappedStream,
     parameters: SequenceParameters,
     kind: NDArray[np.uint8],
     begins: NDArray[np.int64],
@@ -199,7 +220,7 @@ def _check_frames(
     """No picture is a single field: two of those make one MP4 sample, and which two is not said here."""
     coded = (kind == _SLICE) | (kind == _IDR)
     for begin, end in zip(begins[coded].tolist(), ends[coded].tolist(), strict=True):
-        bits = _Bits(bytes(stream[begin + 1 : min(end, begin + 32)]))
+        bits = _Bits(stream.read(begin + 1, min(end, begin + 32)))
         bits.golomb()  # first_mb_in_slice
         bits.golomb()  # slice_type
         bits.golomb()  # pic_parameter_set_id
@@ -209,14 +230,14 @@ def _check_frames(
 
 
 def _parameters(
-    stream: bytearray, kind: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
+    stream: GappedStream, kind: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[SequenceParameters, bytes]:
     """What the parameter sets say, and the sample entry made of them."""
     sets: dict[int, dict[bytes, None]] = {_SPS: {}, _PPS: {}}
     for wanted, found in sets.items():
         where = kind == wanted
         for begin, end in zip(begins[where].tolist(), ends[where].tolist(), strict=True):
-            found[bytes(stream[begin:end])] = None
+            found[stream.read(begin, end)] = None
     sequence, picture = list(sets[_SPS]), list(sets[_PPS])
     if not sequence or not picture:
         raise UnsupportedMediaError("H.264 without parameter sets in the segment")
@@ -241,14 +262,34 @@ def _first_of_each(picture: list[bytes]) -> list[bytes]:
     return list(first.values())
 
 
-def _with_lengths(stream: bytearray, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> memoryview:
-    """The NAL units, each behind its length in four bytes."""
-    lengths = (ends - begins).astype(">u4").tobytes()
-    view = memoryview(stream)
-    pieces: list[bytes | memoryview] = [b""] * (2 * len(begins))
-    pieces[0::2] = [lengths[at : at + 4] for at in range(0, len(lengths), 4)]
-    pieces[1::2] = [view[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-    return memoryview(b"".join(pieces))
+def _with_lengths(stream: GappedStream, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> memoryview:
+    """The NAL units, each behind its length in four bytes: moved together in the buffer in which they lie."""
+    lengths = ends - begins
+    targets = np.cumsum(lengths + 4) - lengths
+    # Pieces to move: the NAL units, cut where a gap lies inside.
+    gaps = stream.gap_offsets
+    owner = np.searchsorted(begins, gaps, side="left") - 1  # the unit that begins before the gap
+    inside = (owner >= 0) & (gaps < ends[owner])
+    offsets = np.concatenate((begins, gaps[inside]))
+    owners = np.concatenate((np.arange(len(begins)), owner[inside]))
+    order = np.argsort(offsets, kind="stable")
+    offsets, owners = offsets[order], owners[order]
+    sources = stream.places(offsets)
+    distance = sources - (targets[owners] + offsets - begins[owners])
+    # Neighbours that move equally far are one piece: between them lies a start code of the size of a length.
+    first = np.flatnonzero(np.append(True, np.diff(distance) != 0))
+    last = np.append(first[1:], len(offsets)) - 1
+    stops = np.append(offsets[1:], len(stream))[last]
+    stops = sources[last] + np.minimum(stops, ends[owners[last]]) - offsets[last]
+    total = int(targets[-1] + lengths[-1])
+    # Pieces move towards the front, into gaps; were start codes shorter than lengths more often than there are gaps,
+    # they would overwrite what is still to be moved.
+    target = stream.octets if (distance >= 0).all() else np.empty(total, np.uint8)
+    read, write = stream.octets.data, target.data
+    for begin, stop, far in zip(sources[first].tolist(), stops.tolist(), distance[first].tolist(), strict=True):
+        write[begin - far : stop - far] = read[begin:stop]
+    target[(targets - 4)[:, None] + np.arange(4)] = lengths.astype(">u4").view(np.uint8).reshape(-1, 4)
+    return write[:total]
 
 
 class _Bits:

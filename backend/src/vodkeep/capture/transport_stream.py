@@ -1,9 +1,10 @@
 """Reads MPEG transport stream segments (ISO/IEC 13818-1) into the samples of an MP4.
 
 How the parts work together: the packet headers of the whole segment are looked at together, as arrays. The tables
-(`program_tables`) say which PIDs carry picture and sound. The payloads of each of the two are joined, with the PES
-headers taken out and remembered; `h264` and `aac` split what remains into samples. Nothing is decoded and nothing is
-repaired: a segment with a packet missing or a header broken is refused as a whole, because it can be fetched again.
+(`program_tables`) say which PIDs carry picture and sound. The payloads of each of the two are put in a row,
+which leaves gaps where other headers were (`gapped`); `h264` and `aac` split what remains into samples. Nothing is
+decoded and nothing is repaired: a segment with a packet missing or a header broken is refused as a whole, because it
+can be fetched again.
 
 What cannot be noticed here is damage inside the coded picture and sound, and packets missing at the end of the segment
 if they belong to a picture: its length is stated nowhere. Whoever fetches compares the length of the body.
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vodkeep.capture.aac import read_adts
+from vodkeep.capture.gapped import GappedStream
 from vodkeep.capture.h264 import TIMESCALE, read_byte_stream
 from vodkeep.capture.probe import SegmentDamagedError, check_transport_stream
 from vodkeep.capture.program_tables import (
@@ -32,13 +34,17 @@ from vodkeep.capture.samples import SegmentSamples, TrackSamples, UnsupportedMed
 _PACKET = 188  # bytes, section 2.4.3.2
 _HEADER = 4
 _PAYLOAD = _PACKET - _HEADER
+_SYNC_BYTE = 0x47
+# Bits of a header read as one number.
+_ERROR, _STARTS, _PID = 0x80_0000, 0x40_0000, 0x1F_FF00
+_SCRAMBLED, _ADAPTATION, _FILLED = 0xC0, 0x20, 0x10
 _ASSOCIATION_PID = 0
 _CLOCK_BITS = 33
 _PES_HEADER = 9  # bytes before the optional fields, section 2.4.3.6
 _PES_FIELDS = 19  # with PTS and DTS
 # Streams whose PES packets have no such header: program stream map and directory, padding, private_stream_2, ECM,
 # EMM, DSM-CC and type E of H.222.1 (section 2.4.3.7).
-_BARE_STREAM_IDS = (0xBC, 0xFF, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8)
+_BARE_STREAM_IDS = frozenset({0xBC, 0xFF, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8})
 # Decoding times this close to each other, or going back this little, come from rounding and are moved apart.
 _TINY_STEP = TIMESCALE // 1000
 # For a single picture that says nothing about its duration.
@@ -55,75 +61,83 @@ def read_transport_stream(body: bytes) -> SegmentSamples:
     something else than at most one H.264 and at most one AAC stream, or one that cannot be cut out of the segment
     alone. A flipped bit can make a segment look unsupported, so fetch it twice before believing that.
     """
-    if not body:
-        raise SegmentDamagedError("it is empty")
-    check_transport_stream(body)
     packets = _Packets(body)
     video_pid, audio_pid = _choose(packets, _streams(packets))
     video = _read_elementary(packets, video_pid, "picture") if video_pid is not None else None
     audio = _read_elementary(packets, audio_pid, "sound") if audio_pid is not None else None
-    first = video or audio
-    if first is None:
+    present = [stream for stream in (video, audio) if stream is not None]
+    if not present:
         raise SegmentDamagedError("it holds neither picture nor sound")
-    base = first.origin
-    tracks: list[TrackSamples] = []
-    earliest = min(stream.unwrap(base) for stream in (video, audio) if stream is not None)
-    for stream in (video, audio):
-        if stream is not None and earliest < 0:
+    base = present[0].origin
+    if min(stream.unwrap(base) for stream in present) < 0:
+        for stream in present:
             stream.delay(1 << _CLOCK_BITS)
+    tracks: list[TrackSamples] = []
     if video is not None:
         tracks.append(_video(video))
     if audio is not None:
-        tracks.append(read_adts(memoryview(audio.data), audio.starts, audio.pts))
+        pts = np.where(audio.timed, audio.pts, -1)
+        tracks.append(read_adts(memoryview(audio.stream.joined()), audio.starts, pts))
     return SegmentSamples(tuple(tracks))
 
 
 class _Packets:
-    """The transport stream packets of a segment. Raises `SegmentDamagedError` if one says that it is damaged."""
+    """The transport stream packets of a segment (section 2.4.3.2).
+
+    Raises `SegmentDamagedError` if there are none, or one is not whole or says that it is damaged.
+    """
 
     def __init__(self, body: bytes) -> None:
-        self.octets = np.frombuffer(body, np.uint8).reshape(-1, _PACKET)
-        # A copy, because the headers lie 188 bytes apart and are looked at several times.
-        head = self.octets[:, :6].copy()
-        self.flags = head[:, 3]
-        self.pid = (head[:, 1].astype(np.uint16) & 0x1F) << 8 | head[:, 2]
-        self.starts = head[:, 1] & 0x40 != 0
-        self._adaptation = head[:, 4:6]
-        if (head[:, 1] & 0x80).any():
+        if not body or len(body) % _PACKET:
+            check_transport_stream(body or b"\0")
+        # The packets' headers as numbers. 188 is a multiple of four, so this is a plain array with a wide step.
+        self.head = np.frombuffer(body, ">u4")[:: _PACKET // 4].astype(np.uint32)
+        if (self.head >> 24 != _SYNC_BYTE).any():
+            check_transport_stream(body)
+        if (self.head & _ERROR).any():
             raise SegmentDamagedError("some of its transport stream packets are marked as damaged")
+        self.octets = np.frombuffer(body, np.uint8).reshape(-1, _PACKET)
+        # One item per packet: a packet's payload is copied as a whole.
+        self._payloads = np.frombuffer(body, [("header", f"V{_HEADER}"), ("payload", f"V{_PAYLOAD}")])["payload"]
 
     def rows(self, pid: int) -> NDArray[np.int64]:
         """Indices of the packets of this PID."""
-        return np.flatnonzero(self.pid == pid)
+        return np.flatnonzero(self.head & _PID == pid << 8)
 
-    def payload_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the payload begins in each packet; 188 where there is none (section 2.4.3.3)."""
-        control = self.flags[rows] & 0x30
-        if not control.all():
+    def count(self) -> NDArray[np.int64]:
+        """How many packets there are of each PID."""
+        return np.bincount(self.head >> 8 & 0x1FFF, minlength=1 << 13)
+
+    def adaptation_fields(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many bytes of each packet the adaptation field takes, 184 where there is no payload (section 2.4.3.5)."""
+        head = self.head[rows]
+        lengths = np.zeros(len(rows), np.int64)
+        extended = np.flatnonzero(head & _ADAPTATION)
+        if len(extended) < len(rows) and not (head & (_ADAPTATION | _FILLED)).all():
             raise SegmentDamagedError("some of its transport stream packets have neither payload nor adaptation field")
-        offsets = np.full(len(rows), _HEADER, np.int64)
-        extended = np.flatnonzero(control & 0x20)
-        if len(extended):
-            # Section 2.4.3.5: up to 183 bytes long alone, up to 182 before a payload.
-            length = self._adaptation[rows[extended], 0].astype(np.int64)
-            alone = control[extended] == 0x20
-            if (length > np.where(alone, 183, 182)).any():
-                raise SegmentDamagedError("an adaptation field is longer than its packet")
-            offsets[extended] = np.where(alone, _PACKET, _HEADER + 1 + length)
-        return offsets
+        alone = head[extended] & _FILLED == 0
+        stated = self.octets[rows[extended], _HEADER].astype(np.int64)
+        if (stated > np.where(alone, 183, 182)).any():
+            raise SegmentDamagedError("an adaptation field is longer than its packet")
+        lengths[extended] = np.where(alone, _PAYLOAD, stated + 1)
+        return lengths
 
     def may_jump(self, row: int) -> bool:
         """discontinuity_indicator (section 2.4.3.5)."""
-        return bool(self.flags[row] & 0x20 and self._adaptation[row, 0] and self._adaptation[row, 1] & 0x80)
+        packet = self.octets[row]
+        return bool(packet[3] & _ADAPTATION and packet[4] and packet[5] & 0x80)
+
+    def payloads(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Everything behind the packets' headers, 184 bytes for each; a copy."""
+        return self._payloads[rows].view(np.uint8)
 
     def pairs(self, pid: int) -> list[tuple[bool, bytes]]:
         """payload_unit_start_indicator and payload of each packet."""
         rows = self.rows(pid)
-        offsets = self.payload_offsets(rows)
         return [
-            (bool(self.starts[row]), self.octets[row, offset:].tobytes())
-            for row, offset in zip(rows.tolist(), offsets.tolist(), strict=True)
-            if offset < _PACKET
+            (bool(self.head[row] & _STARTS), self.octets[row, _HEADER + skip :].tobytes())
+            for row, skip in zip(rows.tolist(), self.adaptation_fields(rows).tolist(), strict=True)
+            if skip < _PAYLOAD
         ]
 
 
@@ -140,8 +154,8 @@ def _streams(packets: _Packets) -> list[Stream]:
 
 def _choose(packets: _Packets, streams: list[Stream]) -> tuple[int | None, int | None]:
     """PIDs of picture and sound. Announced streams without a packet count for nothing."""
-    present = np.flatnonzero(np.bincount(packets.pid, minlength=1 << 13))
-    alive = [stream for stream in streams if stream.pid in present]
+    count = packets.count()
+    alive = [stream for stream in streams if count[stream.pid]]
     others = sorted({stream.other_media for stream in alive if stream.other_media is not None})
     if others:
         raise UnsupportedMediaError(f"{', '.join(others)} in a transport stream")
@@ -161,172 +175,138 @@ def _choose(packets: _Packets, streams: list[Stream]) -> tuple[int | None, int |
 class _Elementary:
     """The payload of one PID's PES packets."""
 
-    data: bytearray
-    starts: NDArray[np.int64]  # where in `data` each PES packet's payload begins
-    pts: NDArray[np.int64]  # 90 kHz; -1: none
+    stream: GappedStream
+    starts: NDArray[np.int64]  # where in the stream each PES packet's payload begins
+    timed: NDArray[np.bool_]  # which PES packets have a time
+    pts: NDArray[np.int64]  # 90 kHz
     dts: NDArray[np.int64]  # equal to pts where the packet has none
 
     @property
     def origin(self) -> int:
         """The first decoding time."""
-        timed = self.dts[self.pts >= 0]
-        return int(timed[0]) if len(timed) else 0
+        return int(self.dts[self.timed.argmax()])
 
     def unwrap(self, base: int) -> int:
         """Put all times within half a turn of the clock around ``base``; returns the least."""
         half, turn = 1 << _CLOCK_BITS - 1, 1 << _CLOCK_BITS
-        timed = self.pts >= 0
-        if not timed.any():
-            return base
-        dts = base + (self.dts - base + half) % turn - half
-        # A picture is shown when it is decoded or later.
-        pts = dts + (self.pts - self.dts) % turn
-        if (pts - dts)[timed].max() >= half:
+        delay = (self.pts - self.dts) % turn
+        if delay.max() >= half:
             raise SegmentDamagedError("some of it would be shown before it is decoded")
-        self.dts, self.pts = np.where(timed, dts, self.dts), np.where(timed, pts, self.pts)
-        return int(dts[timed].min())
+        self.dts = base + (self.dts - base + half) % turn - half
+        self.pts = self.dts + delay
+        return int(self.dts[self.timed].min(initial=base))
 
     def delay(self, ticks: int) -> None:
         """Move all times."""
-        timed = self.pts >= 0
-        self.dts, self.pts = self.dts + timed * ticks, self.pts + timed * ticks
+        self.dts += ticks
+        self.pts += ticks
 
 
 def _read_elementary(packets: _Packets, pid: int, name: str) -> _Elementary:
     """Join the PES packets of one PID (section 2.4.3.6)."""
-    rows, offsets = _continuous(packets, pid, name)
-    if not len(rows):
-        raise SegmentDamagedError(f"its {name} has no payload")
-    starts = np.flatnonzero(packets.starts[rows])
-    if not len(starts) or starts[0] != 0:
+    rows, skip = _continuous(packets, pid, name)
+    starting = packets.head[rows] & _STARTS != 0
+    if not len(rows) or not starting[0]:
         # Segments are cut where PES packets begin, so the packet with the beginning is missing. (libavformat drops
         # such bytes without a word.)
         raise SegmentDamagedError(f"its {name} begins inside a PES packet")
-    flat = packets.octets[rows, _HEADER:].reshape(-1)
-    skip = offsets - _HEADER
-    length = _PAYLOAD - skip
-    sizes = np.add.reduceat(length, starts)
+    flat = packets.payloads(rows)
+    starts = np.flatnonzero(starting)
+    fields = np.flatnonzero(skip)
+    stream = GappedStream(flat, fields * _PAYLOAD, skip[fields])
+    begins = stream.offsets(starts * _PAYLOAD + skip[starts])
+    sizes = np.diff(begins, append=len(stream))
     if (sizes < _PES_HEADER).any():
         raise SegmentDamagedError(f"a PES packet of its {name} is shorter than its header")
-    places = starts * _PAYLOAD + skip[starts]
-    room = length[starts]
-    header = _PES_HEADER + flat[np.minimum(places + _PES_HEADER - 1, len(flat) - 1)].astype(np.int64)
-    if ((room < _PES_HEADER) | (room < header)).any():
-        # A header that goes on in the next packet: take the adaptation fields out first.
-        flat = np.frombuffer(_without(flat, np.arange(len(rows)) * _PAYLOAD, skip), np.uint8)
-        places = np.cumsum(sizes) - sizes
-        header = _PES_HEADER + flat[places + _PES_HEADER - 1].astype(np.int64)
-        pts, dts = _pes_headers(flat, places, sizes, header, name)
-        data = _without(flat, places, header)
+    header = _PES_HEADER + flat[stream.places(begins + _PES_HEADER - 1)].astype(np.int64)
+    if (header > sizes).any():
+        raise SegmentDamagedError(f"a PES packet of its {name} is shorter than its header")
+    octets = flat[stream.places(np.minimum(begins[:, None] + np.arange(_PES_FIELDS), len(stream) - 1))]
+    timed, pts, dts = _pes_headers(octets, sizes, header, name)
+    skip[starts] += header
+    if (skip[starts] > _PAYLOAD).any():
+        # A header that goes on in the next packet.
+        stream = GappedStream(np.frombuffer(stream.joined(), np.uint8), begins, header)
     else:
-        pts, dts = _pes_headers(flat, places, sizes, header, name)
-        skip[starts] += header
-        data = _without(flat, np.arange(len(rows)) * _PAYLOAD, skip)
-    sizes = sizes - header
-    return _Elementary(data, np.cumsum(sizes) - sizes, pts, dts)
+        gaps = np.flatnonzero(skip)
+        stream = GappedStream(flat, gaps * _PAYLOAD, skip[gaps])
+    return _Elementary(stream, begins - np.cumsum(header) + header, timed, pts, dts)
 
 
 def _continuous(packets: _Packets, pid: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and payload offsets of the packets with payload, after a look at the continuity counters.
+    """Rows of the packets with payload and the sizes of their adaptation fields; looks at the continuity counters.
 
     Section 2.4.3.3: the counter goes up with each packet that has a payload and stays with one that has none; a
     packet may be sent twice.
     """
     rows = packets.rows(pid)
-    if (packets.flags[rows] & 0xC0).any():
+    head = packets.head[rows]
+    if (head & _SCRAMBLED).any():
         raise UnsupportedMediaError(f"scrambled {name}")
-    offsets = packets.payload_offsets(rows)
-    filled = offsets < _PACKET
-    counter = packets.flags[rows] & 0x0F
-    step = (counter[1:] - counter[:-1]) & 0x0F
-    unexpected = np.flatnonzero(step != filled[1:]) + 1
-    if len(unexpected):
-        repeated = -1
-        for index in unexpected.tolist():
-            row, before = int(rows[index]), int(rows[index - 1])
-            if packets.may_jump(row):
-                continue
-            same = filled[index] and filled[index - 1] and counter[index] == counter[index - 1]
-            if not same or repeated == index - 1 or not _same_packet(packets.octets[before], packets.octets[row]):
-                raise SegmentDamagedError(f"transport stream packets of its {name} are missing")
-            repeated = index
-            filled[index] = False
+    skip = packets.adaptation_fields(rows)
+    filled = head & _FILLED != 0
+    unexpected = np.flatnonzero((head[1:] - head[:-1]) & 0x0F != filled[1:]) + 1
+    repeated = -1
+    for index in unexpected.tolist():
+        row, before = int(rows[index]), int(rows[index - 1])
+        if packets.may_jump(row):
+            continue
+        twin = head[index] == head[index - 1] and _same_packet(packets.octets[before], packets.octets[row])
+        if not twin or repeated == index - 1:
+            raise SegmentDamagedError(f"transport stream packets of its {name} are missing")
+        repeated = index
+        filled[index] = False
     if filled.all():
-        return rows, offsets
-    return rows[filled], offsets[filled]
+        return rows, skip
+    return rows[filled], skip[filled]
 
 
 def _same_packet(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Whether one packet repeats the other; only the clock reference may differ (section 2.4.3.3)."""
     differs = one != other
-    if one[3] & 0x20 and one[4] >= 7 and one[5] & 0x10:
+    if one[3] & _ADAPTATION and one[4] >= 7 and one[5] & 0x10:
         differs[6:12] = False
     return not differs.any()
 
 
-def _without(flat: NDArray[np.uint8], places: NDArray[np.int64], skip: NDArray[np.int64]) -> bytearray:
-    """``flat`` without ``skip`` bytes at each of ``places``, which are in ascending order and do not overlap."""
-    cut = np.flatnonzero(skip)
-    begins = places[cut] + skip[cut]
-    ends = np.append(places[cut[1:]], len(flat))
-    view = flat.data
-    pieces = [view[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-    if len(cut) and places[cut[0]] > 0:
-        pieces.insert(0, view[: int(places[cut[0]])])
-    return bytearray().join(pieces)
-
-
 def _pes_headers(
-    flat: NDArray[np.uint8],
-    places: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    header: NDArray[np.int64],
-    name: str,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """PTS and DTS of the PES packets at ``places``; PTS -1 where there is none, DTS like PTS where there is none."""
-    # Behind a header at the very end there may be less than the optional fields take; then they are not read.
-    fields = flat[np.minimum(places[:, None] + np.arange(_PES_FIELDS), len(flat) - 1)].astype(np.int64)
-    if (fields[:, :3] != (0, 0, 1)).any() or (fields[:, 6] & 0xC0 != 0x80).any():
+    octets: NDArray[np.uint8], sizes: NDArray[np.int64], header: NDArray[np.int64], name: str
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Which of these PES headers have a time, PTS, and DTS; DTS is like PTS where there is none (section 2.4.3.7)."""
+    if (octets[:, :3] != (0, 0, 1)).any() or (octets[:, 6] & 0xC0 != 0x80).any():
         raise SegmentDamagedError(f"a PES packet of its {name} has a broken header")
-    if np.isin(fields[:, 3], _BARE_STREAM_IDS).any():
+    if _BARE_STREAM_IDS & set(octets[:, 3].tolist()):
         raise SegmentDamagedError(f"a PES packet of its {name} carries something else")
-    if (fields[:, 6] & 0x30).any():
+    if (octets[:, 6] & 0x30).any():
         raise UnsupportedMediaError(f"scrambled {name}")
-    stated = fields[:, 4] << 8 | fields[:, 5]
+    stated = octets[:, 4].astype(np.int64) << 8 | octets[:, 5]
     if ((stated > 0) & (stated + 6 != sizes)).any():
         raise SegmentDamagedError(f"a PES packet of its {name} is not as long as it says")
-    times = fields[:, 7] >> 6
-    if (header > sizes).any() or (times == 1).any() or (header < _PES_HEADER + np.array((0, 0, 5, 10))[times]).any():
+    which = octets[:, 7] >> 6
+    if (which == 1).any() or (header < _PES_HEADER + np.array((0, 0, 5, 10))[which]).any():
         raise SegmentDamagedError(f"a PES packet of its {name} has a broken header")
-    has_pts, has_dts = times >= 2, times == 3
-    # Bit 0 of the first, third and fifth byte of each time.
-    if (fields[has_pts, 9] & fields[has_pts, 11] & fields[has_pts, 13] & 1 == 0).any() or (
-        fields[has_dts, 14] & fields[has_dts, 16] & fields[has_dts, 18] & 1 == 0
-    ).any():
+    timed, twice = which >= 2, which == 3
+    pts, pts_marked = _clock(octets[:, 9:14])
+    dts, dts_marked = _clock(octets[:, 14:19])
+    if not (pts_marked | ~timed).all() or not (dts_marked | ~twice).all():
         raise SegmentDamagedError(f"a PES packet of its {name} has a broken time")
-    pts = np.where(has_pts, _clock(fields[:, 9:14]), -1)
-    return pts, np.where(has_dts, _clock(fields[:, 14:19]), pts)
+    pts[~timed] = 0
+    return timed, pts, np.where(twice, dts, pts)
 
 
-def _clock(fields: NDArray[np.int64]) -> NDArray[np.int64]:
-    """33 bits in five bytes, section 2.4.3.6."""
-    top, middle, bottom = (
-        fields[:, 0] >> 1 & 7,
-        fields[:, 1] << 7 | fields[:, 2] >> 1,
-        fields[:, 3] << 7 | fields[:, 4] >> 1,
-    )
-    return top << 30 | middle << 15 | bottom
+def _clock(octets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """33 bits in five bytes, and whether the marker bits between them are there (section 2.4.3.6)."""
+    marked = octets[:, 0] & octets[:, 2] & octets[:, 4] & 1 != 0
+    first, second, third, fourth, fifth = octets.T.astype(np.int64)
+    return (first >> 1 & 7) << 30 | second << 22 | third >> 1 << 15 | fourth << 7 | fifth >> 1, marked
 
 
-def _video(stream: _Elementary) -> TrackSamples:
+def _video(video: _Elementary) -> TrackSamples:
     """The picture's samples. A PES packet without a time continues the one before."""
-    timed = stream.pts >= 0
-    if not timed[0]:
+    if not video.timed[0]:
         raise SegmentDamagedError("its picture has no time")
-    starts, pts, dts = stream.starts, stream.pts, stream.dts
-    if not timed.all():
-        starts, pts, dts = starts[timed], pts[timed], dts[timed]
-    pictures = read_byte_stream(stream.data, starts)
+    pts, dts = video.pts[video.timed], video.dts[video.timed]
+    pictures = read_byte_stream(video.stream, video.starts[video.timed])
     steps = np.diff(dts)
     if (steps <= 0).any():
         order = np.arange(len(dts))
