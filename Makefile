@@ -39,13 +39,13 @@ test: environment ## Run all tests; ARGS="tests/unit -k playlist" picks some
 
 .PHONY: check
 check: environment ## Check format, lint, types and the direction of imports
-	@cd backend && ../$(BIN)/ruff format $(RUFF) --check --quiet . ../tools && ../$(BIN)/ruff check $(RUFF) --quiet . ../tools
+	@cd backend && ../$(BIN)/ruff format $(RUFF) --check --quiet . ../tools ../bench && ../$(BIN)/ruff check $(RUFF) --quiet . ../tools ../bench
 	@cd backend && ../$(BIN)/mypy --no-error-summary
 	@cd backend && ../$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: environment ## Format the code and mend what the linter can mend
-	@cd backend && ../$(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools && ../$(BIN)/ruff format $(RUFF) . ../tools
+	@cd backend && ../$(BIN)/ruff check $(RUFF) --fix-only --quiet . ../tools ../bench && ../$(BIN)/ruff format $(RUFF) . ../tools ../bench
 
 .PHONY: docs
 docs: environment ## Write the settings' reference again from their declarations
@@ -57,9 +57,12 @@ ui: ## Build the web pages from frontend/
 	else echo "There is no web UI to build yet: the service brings its own plain status page."; fi
 
 .PHONY: bench
-bench: environment ## Run the measurements (bench/README.md says which there are)
-	@found=; for script in bench/*.py; do if [ -f "$$script" ]; then found=1; $(BIN)/python "$$script" $(ARGS) || exit 1; fi; done; \
-	if [ -z "$$found" ]; then echo "There are no measurements yet; bench/README.md says what will be measured."; fi
+bench: bench-capture ## Run every measurement (bench/README.md says which there are)
+
+.PHONY: bench-capture
+bench-capture: environment ## Measure capture beside other programs; ARGS="--size 100M --runs 1" is a quick look
+	@tools/debian-packages nginx libnginx-mod-http-lua aria2 curl || true
+	@exec $(BIN)/python -m bench.capture $(ARGS)
 
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
