@@ -100,8 +100,8 @@ def estimate_index_bytes(
 ) -> int:
     """Bytes to keep free so that the index fits in front, whatever the times of the samples are.
 
-    ``chunks`` counts those of all tracks together, ``formats`` are the sample entries known so far. At 60 frames a second
-    this is about 0.25 % of a usual broadcast.
+    ``chunks`` counts those of all tracks together, ``formats`` are the sample entries known so far. At 60 frames
+    a second this is about 0.25 % of a usual broadcast.
     """
     texts = 0
     if movie is not None:
