@@ -96,8 +96,11 @@ def classify_tool_output(stderr: str) -> ToolMessage:
         if verdict is not ToolVerdict.UNKNOWN:
             return ToolMessage(verdict, _shorten(said))
     # yt-dlp begins a report on several lines with an empty one.
-    told = next((line for _, line in errors if line.strip()), "it gave no reason")
-    return ToolMessage(ToolVerdict.UNKNOWN, _shorten(_EXTRACTOR_PREFIX.sub("", told)))
+    told = _EXTRACTOR_PREFIX.sub("", next((line for _, line in errors if line.strip()), "it gave no reason"))
+    # With several connections the others' failure to go on may be all that is called an error.
+    if any(_GIVEN_UP.match(line) for line in spoken):
+        return _why_missing(told, spoken)
+    return ToolMessage(ToolVerdict.UNKNOWN, _shorten(told))
 
 
 def _verdict_of(said: str) -> ToolVerdict:

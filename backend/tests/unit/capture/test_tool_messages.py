@@ -67,6 +67,12 @@ def given_up(reason: str) -> str:
         pytest.param(given_up("HTTP Error 503: Service Unavailable"), "server_error", id="edge down"),
         pytest.param(given_up("HTTP Error 429: Too Many Requests"), "rate_limited", id="edge busy"),
         pytest.param(given_up("[Errno 104] Connection reset by peer"), "network", id="edge resets"),
+        pytest.param(
+            "ERROR: \n[download] Got error: HTTP Error 404: Not Found. Giving up after 8 retries\n"
+            "ERROR: write to closed file",
+            "part_missing",
+            id="segment gone, another connection told",
+        ),
         pytest.param("ERROR: fragment 503 not found, unable to continue", "part_missing", id="no reason given"),
         pytest.param("ERROR: Something new at 404 and 503", "unknown", id="bare digits are no status"),
         pytest.param("WARNING: HTTP Error 429: only a warning", "unknown", id="warnings do not count"),
