@@ -24,6 +24,8 @@ from vodkeep.capture.samples import (
 
 _VIDEO_ENTRIES = {b"avc1", b"avc3", b"hvc1", b"hev1", b"dvh1", b"dvhe", b"av01", b"vp09", b"vp08"}
 _AUDIO_ENTRIES = {b"mp4a", b"Opus", b"fLaC", b"ac-3", b"ec-3", b"alac"}
+_UNIT_ENTRIES = {b"avc1", b"avc3", b"hvc1", b"hev1", b"dvh1", b"dvhe"}  # Their samples consist of NAL units.
+_UNIT_LENGTH_OFFSETS = {b"avcC": 4, b"hvcC": 21}  # Where the size of a unit's length stands.
 _KINDS: dict[bytes, Literal["video", "audio"]] = {b"vide": "video", b"soun": "audio"}
 
 # Bytes of a sample entry before its boxes (sections 12.1.3 and 12.2.3), counted from behind the box header.
@@ -54,6 +56,8 @@ _TRUN_COMPOSITION = 0x800
 # A segment of 10 s has about 1,000; what claims more than this is no segment but an attack on our memory.
 _MOST_SAMPLES = 1 << 20
 _LATEST_TICK = 1 << 60
+# A picture consists of a few dozen units; zeros where a picture should be read as thousands of empty ones.
+_MOST_UNITS = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class InitTrack:
     duration: int  # ticks; defaults of the samples (section 8.8.3)
     size: int
     flags: int
+    unit_length_bytes: tuple[int, ...]  # by format: size of the length before each NAL unit; 0 for other codecs
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +172,15 @@ def _read_trak(
     stsd = _find(view, _children(view, mdia), b"minf", b"stbl", b"stsd")
     if Fields(view, stsd).left < 8:
         raise SegmentDamagedError("its stsd box is too short")
-    formats = tuple(_read_entry(view, entry, kind, timescale) for entry in read_boxes(view, stsd.body + 8, stsd.end))
+    entries = list(read_boxes(view, stsd.body + 8, stsd.end))
+    formats = tuple(_read_entry(view, entry, kind, timescale) for entry in entries)
     if not formats:
         raise SegmentDamagedError("its stsd box is empty")
     # A file without trex has no fragments; one whose fragments say everything themselves does not miss it.
     description_index, duration, size, flags = defaults.get(track_id, (1, 0, 0, 0))
     shift = _read_edits(view, trak, timescale, movie_timescale)
-    return InitTrack(track_id, formats, shift, description_index, duration, size, flags)
+    unit_lengths = tuple(_read_unit_length(view, entry) for entry in entries)
+    return InitTrack(track_id, formats, shift, description_index, duration, size, flags, unit_lengths)
 
 
 def _read_edits(view: memoryview, trak: Box, timescale: int, movie_timescale: int) -> int:
@@ -241,6 +248,18 @@ def _settle_codec(view: memoryview, entry: Box) -> tuple[str, bytes]:
     return kind.decode("latin-1"), box(kind, bytes(view[entry.body : entry.end]))
 
 
+def _read_unit_length(view: memoryview, entry: Box) -> int:
+    """Bytes of the length before each NAL unit (ISO/IEC 14496-15 sections 5.3.3.1 and 8.3.3.1); 0 for other codecs."""
+    if entry.kind not in _UNIT_ENTRIES:
+        return 0
+    for child in read_boxes(view, entry.body + _VISUAL_ENTRY_BYTES, entry.end):
+        if child.kind in _UNIT_LENGTH_OFFSETS:
+            fields = Fields(view, child)
+            fields.take(_UNIT_LENGTH_OFFSETS[child.kind])
+            return (fields.unsigned(1) & 3) + 1
+    raise SegmentDamagedError(f"its {entry.kind.decode('latin-1')} sample entry has no configuration")
+
+
 def _has_hevc_sets(view: memoryview, hvcc: Box) -> bool:
     """Video, sequence and picture parameter sets are all in the entry (ISO/IEC 14496-15 section 8.3.3.1)."""
     fields = Fields(view, hvcc)
@@ -301,12 +320,14 @@ def read_fragment(body: bytes, tracks: InitTracks) -> SegmentSamples:
     boxes = list(read_boxes(view, 0, len(view)))
     media = [(item.body, item.end) for item in boxes if item.kind == b"mdat"]
     gathered = {track.track_id: _Gathered(track) for track in tracks.tracks}
+    # Their data stand between those of the others, so their runs have to be followed.
+    gathered |= {number: _Gathered(InitTrack(number, (), 0, 1, 0, 0, 0, ())) for number in tracks.passed_over}
     fragments = [item for item in boxes if item.kind == b"moof"]
     if not media or not fragments:
         raise SegmentDamagedError("it has no media fragment")
     for moof in fragments:
-        _read_moof(view, moof, media, gathered, tracks.passed_over)
-    found = tuple(_finish(view, entry) for entry in gathered.values() if entry.sizes)
+        _read_moof(view, moof, media, gathered)
+    found = tuple(_finish(view, entry) for entry in gathered.values() if entry.sizes and entry.track.formats)
     if not found:
         raise SegmentDamagedError("it holds neither picture nor sound")
     return SegmentSamples(found)
@@ -317,7 +338,6 @@ def _read_moof(
     moof: Box,
     media: list[tuple[int, int]],
     gathered: dict[int, _Gathered],
-    passed_over: frozenset[int],
 ) -> None:
     data_end = moof.start  # Where the data of the track fragment before this one ended (section 8.8.7.1).
     for traf in _children(view, moof):
@@ -330,13 +350,13 @@ def _read_moof(
         flags = fields.unsigned(4) & 0xFF_FFFF
         track_id = fields.unsigned(4)
         entry = gathered.get(track_id)
-        if entry is None and track_id not in passed_over:
+        if entry is None:
             raise SegmentDamagedError(f"its track {track_id} is not in the initialization section")
         base = moof.start if flags & _TFHD_BASE_IS_MOOF else data_end
         if flags & _TFHD_BASE_DATA_OFFSET:
             # Counted from the start of the segment: RFC 8216 section 3.3 asks for segments that stand alone.
             base = fields.unsigned(8)
-        init = entry.track if entry else InitTrack(track_id, (), 0, 1, 0, 0, 0)
+        init = entry.track
         description_index = fields.unsigned(4) if flags & _TFHD_DESCRIPTION_INDEX else init.description_index
         defaults = _Defaults(
             fields.unsigned(4) if flags & _TFHD_DURATION else init.duration,
@@ -344,10 +364,7 @@ def _read_moof(
             fields.unsigned(4) if flags & _TFHD_FLAGS else init.flags,
         )
         runs = [child for child in children if child.kind == b"trun"]
-        if entry is None:
-            # Its data stand between those of other tracks, and without an offset of their own those follow it.
-            entry = _Gathered(init, next_dts=0)
-        elif runs:
+        if runs and init.formats:
             _enter(entry, view, children, description_index)
         data_end = base
         for run in runs:
@@ -367,8 +384,6 @@ def _enter(entry: _Gathered, view: memoryview, children: list[Box], description_
         time = fields.unsigned(8 if fields.unsigned(4) >> 24 == 1 else 4)
         if time > _LATEST_TICK:
             raise SegmentDamagedError("its decoding time lies outside of time")
-        if entry.next_dts is not None and entry.dts and time < int(entry.dts[-1][-1]):
-            raise SegmentDamagedError("its decoding times run backwards")
         entry.next_dts = time
     elif entry.next_dts is None:
         # RFC 8216 section 3.3 demands it; without it the samples have no place.
@@ -449,6 +464,7 @@ def _finish(view: memoryview, entry: _Gathered) -> TrackSamples:
         payload = view[entry.spans[0][0] : entry.spans[0][1]]
     else:
         payload = memoryview(b"".join(view[start:end] for start, end in entry.spans))
+    _check_samples(payload, sizes, track_format, track.unit_length_bytes[entry.description_index - 1])
     return TrackSamples(
         format=track_format,
         sizes=sizes,
@@ -458,3 +474,37 @@ def _finish(view: memoryview, entry: _Gathered) -> TrackSamples:
         tail=entry.next_dts - int(dts[-1]),
         payload=payload,
     )
+
+
+def _check_samples(
+    payload: memoryview, sizes: NDArray[np.uint32], track_format: TrackFormat, unit_length_bytes: int
+) -> None:
+    """The samples look like those of their codec, as far as a glance at their structure tells.
+
+    A size says where a sample is, not that it has arrived: storage that lost a part delivers zeros in its place.
+    """
+    content = np.frombuffer(payload, np.uint8)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    position = ends - sizes
+    if track_format.codec == "av01":
+        # A sample begins with the header of an OBU: two of its bits are zero, type 0 is reserved (AV1 section 5.3.2).
+        first = content[position]
+        if np.any(first & 0x81) or not np.all(first & 0x78):
+            raise SegmentDamagedError("its picture is not what its codec says")
+    if not unit_length_bytes:
+        return
+    # All samples are walked through side by side, unit by unit.
+    for number in range(_MOST_UNITS):
+        if np.any(position + unit_length_bytes > ends):
+            break
+        length = np.zeros(len(position), np.int64)
+        for index in range(unit_length_bytes):
+            length = length << 8 | content[position + index]
+        position = position + unit_length_bytes + length
+        if np.any(position > ends) or (number == 0 and not np.all(length)):
+            break
+        going_on = position < ends
+        position, ends = position[going_on], ends[going_on]
+        if not len(position):
+            return
+    raise SegmentDamagedError("its picture does not consist of whole units")

@@ -13,6 +13,9 @@ from vodkeep.capture.samples import SegmentDamagedError
 HEADER_BYTES = 8
 LARGE_HEADER_BYTES = 16  # With the size in 64 bits.
 
+# Far more than any file has in one place; a list of millions of empty boxes is an attack on our memory.
+_MOST_BOXES = 1 << 16
+
 
 def header(kind: bytes, size: int) -> bytes:
     """The first 8 bytes of a box of ``size`` bytes, header included."""
@@ -47,7 +50,9 @@ class Box:
 
 def read_boxes(view: memoryview, start: int, end: int) -> Iterator[Box]:
     """The boxes that fill ``view[start:end]`` exactly, in order. Raises `SegmentDamagedError`."""
-    while start < end:
+    for _ in range(_MOST_BOXES):
+        if start >= end:
+            return
         body = start + HEADER_BYTES
         if body > end:
             raise SegmentDamagedError("it ends inside a box header")
@@ -62,6 +67,7 @@ def read_boxes(view: memoryview, start: int, end: int) -> Iterator[Box]:
             raise SegmentDamagedError(f"its box at byte {start} does not fit")
         yield Box(bytes(view[start + 4 : start + 8]), start, body, stop)
         start = stop
+    raise SegmentDamagedError("it consists of too many boxes")
 
 
 class Fields:

@@ -120,7 +120,8 @@ class _Runs:
 class SampleTables:
     """All tables of one track; times are in its ticks, from its first decoding time on."""
 
-    def __init__(self, spool: Callable[[], BinaryIO], *, media_start: int, media_end: int) -> None:
+    def __init__(self, timescale: int, spool: Callable[[], BinaryIO], *, media_start: int, media_end: int) -> None:
+        self._timescale = timescale
         self._media = media_start, media_end
         self._wide = media_end > 0xFFFF_FFFF
         self._sizes = Column(spool(), ">u4")
@@ -145,7 +146,7 @@ class SampleTables:
         cls, track: IndexTrack, spool: Callable[[], BinaryIO], *, media_start: int, media_end: int
     ) -> SampleTables:
         """Code all chunks of ``track``; none may reach out of the media. Contradictions are `ValueError`."""
-        tables = cls(spool, media_start=media_start, media_end=media_end)
+        tables = cls(track.timescale, spool, media_start=media_start, media_end=media_end)
         batch: list[IndexChunk] = []
         waiting = 0
         for chunk in track.chunks():
@@ -232,7 +233,24 @@ class SampleTables:
         else:
             boxes += wrap(b"stsz", bytes(8), _u32(self.samples), self._sizes)
         boxes += self._table(b"co64", self._offsets, 8) if self._wide else self._table(b"stco", self._offsets, 4)
+        if self._roll:
+            boxes += [
+                full_box(b"sgpd", 1, 0, b"roll", _u32(2), _u32(1), self._roll.to_bytes(2, "big", signed=True)),
+                full_box(b"sbgp", 0, 0, b"roll", _u32(1), _u32(self.samples), _u32(1)),
+            ]
         return wrap(b"stbl", *boxes)
+
+    @property
+    def _roll(self) -> int:
+        """How many samples before the one sought a decoder must begin to be right there (section 10.1), negated."""
+        codecs = {track_format.codec for track_format in self.formats}
+        if codecs == {"mp4a"}:
+            return -1  # The transform overlaps with that of the frame before.
+        if codecs == {"Opus"}:
+            # 80 ms (Encapsulation of Opus in ISO Base Media File Format, section 4.3.6.2).
+            frame = max(1, self.duration // self.samples)
+            return -min(0x7FFF, -(-self._timescale * 80 // (1000 * frame)))
+        return 0
 
     def _sample_descriptions(self) -> bytes:
         # Whatever file an entry comes from, here its data are in this one: data reference 1 (section 8.5.2.2).
