@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from vodkeep.capture.probe import SegmentDamagedError
 from vodkeep.capture.samples import TrackFormat, TrackSamples, UnsupportedMediaError
 
+# How far times may go back within a segment, as they do when an encoder finds its connection again.
+OVERLAP_S = 0.5
 SAMPLES_PER_FRAME = 1024  # Of the core coder; ADTS knows no other length.
 _SYSTEM_CLOCK = 90_000  # Hz of PTS and DTS, ISO/IEC 13818-1 section 2.4.3.7.
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -30,7 +32,8 @@ def read_adts(stream: memoryview, starts: NDArray[np.int64], pts: NDArray[np.int
     ``starts`` are the offsets at which PES packets begin in ``stream``, ``pts`` their times at 90 kHz, unwrapped, and
     -1 where a packet has none. The samples' times count in samples of sound. A PES packet's time belongs to the first
     frame that begins in it (ISO/IEC 13818-1 section 2.4.3.7); the frames after it follow at their own length. A time
-    that is less than half a frame away from where the frames before it lead is taken for jitter and ignored.
+    that is less than half a frame away from where the frames before it lead is taken for jitter and ignored. So is one
+    that lies up to `OVERLAP_S` before: both sounds cannot be heard at once. A time that lies behind leaves a pause.
 
     Raises `SegmentDamagedError`, and `UnsupportedMediaError` for sound which begins or ends outside the segment.
     """
@@ -139,14 +142,15 @@ def _times(
     kept: list[int] = []
     current = int(drift[0])
     for value in drift.tolist():
-        if abs(value - current) >= SAMPLES_PER_FRAME // 2:
+        if value - current >= SAMPLES_PER_FRAME // 2:
             current = value
+        elif current - value > OVERLAP_S * rate:
+            raise SegmentDamagedError("its sound goes back in time")
         kept.append(current)
-    shift = np.array(kept, np.int64)[np.searchsorted(index, np.arange(len(offsets)), side="right") - 1]
-    times: NDArray[np.int64] = np.arange(len(offsets), dtype=np.int64) * SAMPLES_PER_FRAME + shift
-    if (np.diff(times) <= 0).any():
-        raise SegmentDamagedError("its sound goes back in time")
-    return times
+    frames = np.arange(len(offsets), dtype=np.int64)
+    shifted: NDArray[np.int64] = frames * SAMPLES_PER_FRAME
+    shifted += np.array(kept, np.int64)[np.searchsorted(index, frames, side="right") - 1]
+    return shifted
 
 
 def _format(configuration: _Configuration) -> TrackFormat:

@@ -6,8 +6,9 @@ which leaves gaps where other headers were (`gapped`); `h264` and `aac` split wh
 decoded and nothing is repaired: a segment with a packet missing or a header broken is refused as a whole, because it
 can be fetched again.
 
-What cannot be noticed here is damage inside the coded picture and sound, and packets missing at the end of the segment
-if they belong to a picture: its length is stated nowhere. Whoever fetches compares the length of the body.
+What cannot be noticed here is damage inside the coded picture and sound, and what is missing at the edges of the
+segment: whole PES packets and the end of the last picture, because their number and its length are stated nowhere.
+Whoever fetches compares the length of the body.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vodkeep.capture.aac import read_adts
+from vodkeep.capture.aac import OVERLAP_S, read_adts
 from vodkeep.capture.gapped import GappedStream
 from vodkeep.capture.h264 import TIMESCALE, read_byte_stream
 from vodkeep.capture.probe import SegmentDamagedError, check_transport_stream
@@ -45,8 +46,6 @@ _PES_FIELDS = 19  # with PTS and DTS
 # Streams whose PES packets have no such header: program stream map and directory, padding, private_stream_2, ECM,
 # EMM, DSM-CC and type E of H.222.1 (section 2.4.3.7).
 _BARE_STREAM_IDS = frozenset({0xBC, 0xFF, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8})
-# Decoding times this close to each other, or going back this little, come from rounding and are moved apart.
-_TINY_STEP = TIMESCALE // 1000
 # For a single picture that says nothing about its duration.
 _USUAL_FRAME = TIMESCALE // 30
 
@@ -88,8 +87,10 @@ class _Packets:
     """
 
     def __init__(self, body: bytes) -> None:
-        if not body or len(body) % _PACKET:
-            check_transport_stream(body or b"\0")
+        if not body:
+            raise SegmentDamagedError("it is empty")
+        if len(body) % _PACKET:
+            check_transport_stream(body)
         # The packets' headers as numbers. 188 is a multiple of four, so this is a plain array with a wide step.
         self.head = np.frombuffer(body, ">u4")[:: _PACKET // 4].astype(np.uint32)
         if (self.head >> 24 != _SYNC_BYTE).any():
@@ -302,7 +303,11 @@ def _clock(octets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.boo
 
 
 def _video(video: _Elementary) -> TrackSamples:
-    """The picture's samples. A PES packet without a time continues the one before."""
+    """The picture's samples. A PES packet without a time continues the one before.
+
+    Decoding times have to grow: one that does not, but is at most `OVERLAP_S` late, is moved to one tick behind the
+    time before it, and its picture is not shown before that.
+    """
     if not video.timed[0]:
         raise SegmentDamagedError("its picture has no time")
     pts, dts = video.pts[video.timed], video.dts[video.timed]
@@ -311,7 +316,7 @@ def _video(video: _Elementary) -> TrackSamples:
     if (steps <= 0).any():
         order = np.arange(len(dts))
         moved = np.maximum.accumulate(dts - order) + order
-        if (moved - dts).max() > _TINY_STEP:
+        if (moved - dts).max() > OVERLAP_S * TIMESCALE:
             raise SegmentDamagedError("its picture goes back in time")
         dts, pts = moved, np.maximum(pts, moved)
         steps = np.diff(dts)
