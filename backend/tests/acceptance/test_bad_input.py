@@ -38,27 +38,24 @@ def test_bodies_of_helix_that_make_no_sense(home_of: HomeOf) -> None:
     newer = replace(plain, id="2600000101", title="The bent one", created_at=plain.created_at + timedelta(hours=5))
     home = home_of(ids.PLAIN, newer)
     faults = home.standin.faults
-    bent = faults.add(HelixBody("nulls", entry=0), path="/helix/videos")
+    nulls = faults.add(HelixBody("nulls", entry=0), path="/helix/videos")
     service = home.start()
     # The good one is kept although the entry before it cannot be used.
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     check_kept(home, ids.PLAIN)
-    faults.remove(bent)
+    faults.remove(nulls)
     service.wait_for("vod processed", vod_id=newer.id)
     check_kept(home, newer.id)
 
-    for body in (
-        HelixBody("wrong_types"),
-        HelixBody("missing_fields"),
-        HelixBody("data_null"),
-        HelixBody("not_json"),
-        HelixBody("array"),
-    ):
+    for body in (HelixBody("wrong_types"), HelixBody("missing_fields"), HelixBody("data_null")):
         bent, mark = faults.add(body, path="/helix/videos"), service.mark()
-        wait_until(lambda bent=bent: faults.applied(bent) >= 1, f"{body} is met")  # type: ignore[misc]
         service.wait_for(lambda line: line["level"] == "warning", after=mark)
+        assert faults.applied(bent) >= 1
         faults.remove(bent)
         assert service.get("/healthz")[0] == 200
+    # Asked once more, Twitch makes sense again.
+    once = [faults.add(HelixBody(form), path="/helix/videos", count=1) for form in ("not_json", "array", "same_cursor")]
+    wait_until(lambda: all(faults.applied(rule) for rule in once), "every body is met")
     faults.add(HelixBody("unknown_fields"), path="/helix/*")
     last = replace(plain, id="2600000102", title="With new fields", created_at=plain.created_at + timedelta(hours=9))
     home.standin.put_video(last)

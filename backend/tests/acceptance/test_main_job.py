@@ -14,13 +14,20 @@ KEPT = (ids.PLAIN, ids.MUTED, ids.UNMUTED_NAMES, ids.DISCONTINUITY, ids.FMP4)
 def test_a_channel_is_kept(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(*KEPT, ids.SUB_ONLY, ids.DELETED, ids.MISSING_SEGMENT, ids.RECORDING, dsn=dsn)
     service = home.start(MAX_CONCURRENT_DOWNLOADS="2", DOWNLOAD_MAX_ATTEMPTS="2")
-    for video_id in KEPT:
+    # The live one: nothing but a look until it is over.
+    service.wait_for("still recording", vod_id=ids.RECORDING)
+    row = home.vod(ids.RECORDING)
+    assert (row["download_state"], row["processed"], row["download_retries"]) == ("waiting", 0, 0)
+    assert home.segment_requests(ids.RECORDING).total() == 0
+    home.standin.advance(60)
+    home.standin.finish(ids.RECORDING)
+
+    for video_id in (*KEPT, ids.RECORDING):
         service.wait_for("vod processed", vod_id=video_id, timeout_s=100)
     for video_id in (ids.SUB_ONLY, ids.DELETED, ids.MISSING_SEGMENT):
         service.wait_for("vod parked", vod_id=video_id)
-    service.wait_for("still recording", vod_id=ids.RECORDING)
 
-    manifests = {video_id: check_kept(home, video_id) for video_id in KEPT}
+    manifests = {video_id: check_kept(home, video_id) for video_id in (*KEPT, ids.RECORDING)}
     for video_id in (ids.MUTED, ids.UNMUTED_NAMES):
         stretches = [(e["start_ms"], e["end_ms"], e["reason"]) for e in manifests[video_id]["ledger"]]
         assert stretches == [(0, 8000, ""), (8000, 16000, "muted"), (16000, 30000, "")]
@@ -39,14 +46,6 @@ def test_a_channel_is_kept(home_of: HomeOf, dsn: str | None) -> None:
         assert row["downloaded_path"] is None
 
     check_part_with_a_hole(home)
-
-    # The live one, once it is over.
-    row = home.vod(ids.RECORDING)
-    assert (row["download_state"], row["processed"], row["download_retries"]) == ("waiting", 0, 0)
-    home.standin.advance(60)
-    home.standin.finish(ids.RECORDING)
-    service.wait_for("vod processed", vod_id=ids.RECORDING)
-    check_kept(home, ids.RECORDING)
 
     wait_until(lambda: home.leftovers() == [], "the work folder is empty")
     assert len(home.folders()) == len(KEPT) + 2
