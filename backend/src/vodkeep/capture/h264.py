@@ -417,9 +417,9 @@ def _usability(bits: _Bits) -> tuple[tuple[int, int] | None, Colour | None, int 
         bits.take(3)  # video_format
         full_range = bool(bits.take(1))
         if bits.take(1):
-            colour = Colour(bits.take(8), bits.take(8), bits.take(8), full_range)
-        elif full_range:
-            colour = Colour(2, 2, 2, full_range)  # "unspecified"
+            points = bits.take(8), bits.take(8), bits.take(8)
+            # Of "unspecified" three times there is nothing to tell; the range stays in the stream.
+            colour = None if points == (2, 2, 2) else Colour(*points, full_range)
     if bits.take(1):
         bits.golomb()  # chroma sample positions
         bits.golomb()

@@ -239,7 +239,8 @@ def test_pixel_aspect(aspect: Writer | None, expected: tuple[int, int] | None) -
         (Writer().u(3, 5).u(1, 0).u(1, 0), None, ""),
         (Writer().u(3, 5).u(1, 0).u(1, 1).u(8, 1).u(8, 13).u(8, 6), Colour(1, 13, 6, False), "0001000d000600"),
         (Writer().u(3, 5).u(1, 1).u(1, 1).u(8, 9).u(8, 16).u(8, 9), Colour(9, 16, 9, True), "00090010000980"),
-        (Writer().u(3, 5).u(1, 1).u(1, 0), Colour(2, 2, 2, True), "00020002000280"),
+        (Writer().u(3, 5).u(1, 1).u(1, 1).u(8, 2).u(8, 2).u(8, 2), None, ""),
+        (Writer().u(3, 5).u(1, 1).u(1, 1).u(8, 2).u(8, 2).u(8, 6), Colour(2, 2, 6, True), "00020002000680"),
     ],
 )
 def test_colour(colour: Writer | None, expected: Colour | None, box: str) -> None:
