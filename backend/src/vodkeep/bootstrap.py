@@ -10,6 +10,7 @@ from functools import partial
 
 import aiohttp
 import anyio
+import anyio.to_thread
 import urllib3
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
@@ -26,6 +27,7 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
 from vodkeep.clock import Clock
+from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.instance_lock import hold_instance_lock
 from vodkeep.db.wait import prepare_database
@@ -175,6 +177,32 @@ def claim_database(settings: Settings) -> AbstractContextManager[None]:
     if url.get_backend_name() != "sqlite":
         return nullcontext()
     return hold_instance_lock(Database(url).path)
+
+
+async def open_kept_database(settings: Settings) -> Database | None:
+    """The database as it is; None when there is none yet, since looking must not create one.
+
+    Raises `SettingsError` when its schema is not this version's, `DatabaseUnavailable` when it does not answer.
+    """
+    database = Database(settings.database.url())
+    if database.is_sqlite and not await anyio.Path(database.path).exists():
+        return None
+    try:
+        revision = await anyio.to_thread.run_sync(migrate.current, database)
+    except BaseException:
+        database.dispose()
+        raise
+    if revision == migrate.head():
+        return database
+    database.dispose()
+    if revision is None:
+        return None
+    raise SettingsError(
+        [
+            f"The database {database.address} has the schema {revision}, and this version works with {migrate.head()}:"
+            " start the service once, it brings the database up to date."
+        ]
+    )
 
 
 def build_archivist(

@@ -26,6 +26,8 @@ from vodkeep.config_command import render_config
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
+from vodkeep.verify_command import VerifyOptions
+from vodkeep.verify_command import verify as run_verify
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -47,6 +49,8 @@ EnvFile = Annotated[
         "--env-file", help="Read variables from this file; the environment has the last word.", dir_okay=False
     ),
 ]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
 
 @app.command()
@@ -72,10 +76,32 @@ def archive(
 @app.command()
 def config(
     env_file: EnvFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the effective configuration, secrets masked, with the source of each value."""
     render_config(_settings(env_file), Console(), as_json)
+
+
+@app.command()
+def verify(
+    vod: Annotated[str | None, typer.Argument(help="The id of an item, or its address at Twitch.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every item, and every folder without one.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every packet of the videos, and decode some pictures.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Have what is damaged or missing fetched again by the service.")
+    ] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check kept items against their manifests."""
+    if everything == (vod is not None):
+        _refuse(SettingsError(["Name one item, or give --all."]))
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    options = VerifyOptions(vod, deep=deep, repair=repair, as_json=as_json)
+    _end(lambda: anyio.run(run_verify, settings, SystemClock(), options, Console()))
 
 
 @app.command()

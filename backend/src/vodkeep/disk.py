@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,10 +51,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it; reads it from end to end."""
+def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it; reads it from end to end.
+
+    ``on_bytes`` is told the size of each piece when it has been read; what it raises ends the reading.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_HASH_CHUNK_BYTES):
             digest.update(chunk)
+            on_bytes(len(chunk))
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -55,8 +55,11 @@ class VerificationError(TransientError):
     code = "verify_failed"
 
 
-def read_facts(path: Path) -> FileFacts:
-    """Read the file at ``path`` from end to end; raises `VerificationError` when it cannot be read."""
+def read_facts(path: Path, *, sha256: str | None = None, on_bytes: Callable[[int], None] = lambda _: None) -> FileFacts:
+    """Read the file at ``path`` from end to end; raises `VerificationError` when it cannot be read.
+
+    With ``sha256`` known already the file is read once and not twice. ``on_bytes`` is told the size of each packet.
+    """
     try:
         with av.open(str(path), mode="r") as container:
             streams = [stream for stream in container.streams if stream.type in ("video", "audio")]
@@ -67,6 +70,7 @@ def read_facts(path: Path) -> FileFacts:
             for packet in container.demux(streams):
                 if not packet.size:
                     continue
+                on_bytes(packet.size)
                 index = packet.stream.index
                 packets[index] += 1
                 if packet.dts is not None:
@@ -91,7 +95,7 @@ def read_facts(path: Path) -> FileFacts:
         raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
     return FileFacts(
         size_bytes=path.stat().st_size,
-        sha256=hash_file(path),
+        sha256=sha256 or hash_file(path),
         duration_us=end_us - (first_us or 0),
         packets=PacketCounts(
             sum(fact.packets for fact in facts if fact.kind == "video"),

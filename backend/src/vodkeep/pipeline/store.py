@@ -210,6 +210,14 @@ class QueueStore:
             .limit(limit)
         )
 
+    def load_placed(self) -> list[QueueItem]:
+        """Every item that has or had a folder in the library, oldest broadcast first, whatever its state."""
+        return self._items(
+            select(*_COLUMNS)
+            .where(vods.c.downloaded_path.is_not(None))
+            .order_by(vods.c.date.asc().nulls_last(), vods.c.twitch_vod_id)
+        )
+
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still good; takes no lock."""
         state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
