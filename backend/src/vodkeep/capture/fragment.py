@@ -6,7 +6,8 @@ readers return samples or raise `SegmentDamagedError` or `UnsupportedMediaError`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -201,7 +202,7 @@ def _read_edits(view: memoryview, trak: Box, timescale: int, movie_timescale: in
         if start == -1 and media_time is None:
             if not movie_timescale:
                 raise SegmentDamagedError("its mvhd box is missing")
-            delay += duration * timescale // movie_timescale
+            delay += (2 * duration * timescale + movie_timescale) // (2 * movie_timescale)  # To the nearest tick.
         elif start >= 0 and media_time is None and rate == 0x1_0000:
             media_time = start
         else:
@@ -283,6 +284,21 @@ def _has_avc_sets(view: memoryview, avcc: Box) -> bool:
     return bool(sequence_sets and fields.unsigned(1))
 
 
+class _Media:
+    """Where the mdat boxes of a segment have their content."""
+
+    def __init__(self, boxes: Iterable[Box]) -> None:
+        content = [(found.body, found.end) for found in boxes if found.kind == b"mdat"]
+        self._starts, self._ends = [start for start, _ in content], [end for _, end in content]
+        self.size = sum(self._ends) - sum(self._starts)
+        self.boxes = len(content)
+
+    def hold(self, start: int, end: int) -> bool:
+        """Whether one of them has all these bytes."""
+        number = bisect_right(self._starts, start) - 1
+        return number >= 0 and end <= self._ends[number]
+
+
 @dataclass(slots=True)
 class _Gathered:
     """The runs of one track, as they come."""
@@ -318,12 +334,12 @@ def read_fragment(body: bytes, tracks: InitTracks) -> SegmentSamples:
     """
     view = memoryview(body)
     boxes = list(read_boxes(view, 0, len(view)))
-    media = [(item.body, item.end) for item in boxes if item.kind == b"mdat"]
+    media = _Media(boxes)
     gathered = {track.track_id: _Gathered(track) for track in tracks.tracks}
     # Their data stand between those of the others, so their runs have to be followed.
     gathered |= {number: _Gathered(InitTrack(number, (), 0, 1, 0, 0, 0, ())) for number in tracks.passed_over}
     fragments = [item for item in boxes if item.kind == b"moof"]
-    if not media or not fragments:
+    if not media.boxes or not fragments:
         raise SegmentDamagedError("it has no media fragment")
     for moof in fragments:
         _read_moof(view, moof, media, gathered)
@@ -336,7 +352,7 @@ def read_fragment(body: bytes, tracks: InitTracks) -> SegmentSamples:
 def _read_moof(
     view: memoryview,
     moof: Box,
-    media: list[tuple[int, int]],
+    media: _Media,
     gathered: dict[int, _Gathered],
 ) -> None:
     data_end = moof.start  # Where the data of the track fragment before this one ended (section 8.8.7.1).
@@ -354,8 +370,10 @@ def _read_moof(
             raise SegmentDamagedError(f"its track {track_id} is not in the initialization section")
         base = moof.start if flags & _TFHD_BASE_IS_MOOF else data_end
         if flags & _TFHD_BASE_DATA_OFFSET:
-            # Counted from the start of the segment: RFC 8216 section 3.3 asks for segments that stand alone.
             base = fields.unsigned(8)
+            if base != moof.start:
+                # RFC 8216 section 3.3 forbids it: a segment does not know where in a file it once stood.
+                raise UnsupportedMediaError("fragments that count bytes from the start of another file")
         init = entry.track
         description_index = fields.unsigned(4) if flags & _TFHD_DESCRIPTION_INDEX else init.description_index
         defaults = _Defaults(
@@ -396,7 +414,7 @@ def _read_run(
     base: int,
     follows: int,
     defaults: _Defaults,
-    media: list[tuple[int, int]],
+    media: _Media,
     entry: _Gathered,
 ) -> int:
     """Take in a track run (section 8.8.8); returns where its data end."""
@@ -422,7 +440,7 @@ def _read_run(
 
     sizes = column(_TRUN_SIZE, defaults.size)
     end = start + int(sizes.sum())
-    if start < end and not any(first <= start and end <= last for first, last in media):
+    if start < end and not media.hold(start, end):
         raise SegmentDamagedError("its samples lie outside of its mdat box")
     durations = column(_TRUN_DURATION, defaults.duration)
     sample_flags = column(_TRUN_FLAGS, defaults.flags)
@@ -437,7 +455,7 @@ def _read_run(
     if not len(kept):
         return end
     entry.size += end - start
-    if entry.size > len(view):
+    if entry.size > media.size:
         raise SegmentDamagedError("its samples overlap")
     entry.sizes.append(sizes[kept].astype(np.uint32))
     entry.dts.append((ends - durations)[kept])

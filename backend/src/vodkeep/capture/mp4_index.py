@@ -350,7 +350,8 @@ def _chapter_track(
     )
     media = _media("text", CHAPTER_TIMESCALE, sum(durations), chapter_media_header(), [box(b"stbl", *tables)])
     delay = starts[0] * movie_timescale // CHAPTER_TIMESCALE
-    edits = _Edits(delay, 0, movie_duration - delay)
+    # Not a tick longer than the texts: a reader takes the last chapter's end from here.
+    edits = _Edits(delay, 0, sum(durations) * movie_timescale // CHAPTER_TIMESCALE)
     parts = wrap(b"trak", _track_header(number, edits.duration, flags=_TRACK_IN_MOVIE), edits.box(), *media)
     return b"".join(part for part in parts if isinstance(part, bytes))
 

@@ -34,7 +34,7 @@ class Movie:
 
 def settle_chapters(chapters: Sequence[Chapter], end_ms: int) -> list[tuple[int, str]]:
     """Beginnings in milliseconds, ascending, with titles; what begins behind the end of the movie is left out."""
-    starts = {max(0, chapter.start_us // 1000): chapter.title for chapter in chapters}
+    starts = {max(0, chapter.start_us // 1000): " ".join(chapter.title.splitlines()) for chapter in chapters}
     return [(start, starts[start]) for start in sorted(starts) if start < end_ms]
 
 
@@ -92,8 +92,8 @@ def chapter_media_header() -> bytes:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which no file can hold, becomes a question mark."""
-    return text.encode("utf-8", "replace")
+    """UTF-8; a lone surrogate, which no file can hold, becomes a question mark, and NUL, which ends a text, a space."""
+    return text.replace("\0", " ").encode("utf-8", "replace")
 
 
 def _cut(text: str, most_bytes: int) -> bytes:
