@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.home import Home, HomeOf, check_kept
-from support.mounts import Mount, remount, try_mount
+from support.mounts import Mount, remount
 from support.service import ServiceProcess, wait_until
 from support.slow import slow_segments
 from vodkeep_standin.scenario import ids
@@ -120,11 +120,3 @@ def test_temporary_files_may_lie_on_another_file_system(mount: Mount, home_of: H
     check_kept(home, ids.PLAIN)
     assert service.terminate() == 0
     assert list(elsewhere.iterdir()) == []
-
-
-def test_a_mount_is_possible_here_or_said(tmp_path: Path) -> None:
-    """Without it half of this file says nothing; root can always mount unless it is a confined one."""
-    reason = try_mount(tmp_path, "size=1m")
-    if reason:
-        pytest.skip(f"a small file system cannot be mounted here: {reason}")
-    os.system(f"umount --lazy '{tmp_path}'")

@@ -9,7 +9,8 @@ import pytest
 
 from support.home import CHANNEL, Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import slow_segments
+from support.slow import SEGMENTS, slow_segments
+from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.faults.reset import Reset
 from vodkeep_standin.faults.status import Status
 from vodkeep_standin.scenario import ids
@@ -109,6 +110,8 @@ def test_the_breaker_closes_by_itself_with_one_probe(home_of: HomeOf) -> None:
 
 def test_every_figure_moves_and_agrees_with_the_events(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN, ids.MUTED, ids.SUB_ONLY)
+    # The second one takes longer, so that a mean of both tells them apart.
+    home.standin.faults.add(Latency(400), path=SEGMENTS, after=15)
     service = home.start()
     service.wait_for("vod parked", vod_id=ids.SUB_ONLY)
     for video_id in (ids.PLAIN, ids.MUTED):
@@ -131,6 +134,7 @@ def test_every_figure_moves_and_agrees_with_the_events(home_of: HomeOf) -> None:
         assert figures[f"{name}_sum", CHANNEL] == pytest.approx(measured_s, abs=0.01)
 
     first, second = (line["dl_ms"] for line in finished)
+    assert second > first + 100
     expected_ms = 0.8 * first + 0.2 * second
     for channel in (CHANNEL, ""):
         entries = home.kv(channel)
