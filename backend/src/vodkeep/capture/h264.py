@@ -32,6 +32,7 @@ _ASPECTS = (
     (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
 )  # fmt: skip
 _EXTENDED_ASPECT = 255
+_LONGEST_SET = 0xFFFF  # bytes; the configuration record has no room for more
 # How many pairs of bytes are searched at once: few enough for what is remembered about them to stay in the processor's
 # cache, and for malloc to take the same memory each time (fresh pages cost more than the search).
 _STRETCH = 1 << 18
@@ -87,6 +88,8 @@ def read_byte_stream(stream: GappedStream, starts: NDArray[np.int64]) -> Picture
     codes = _start_codes(stream)
     if not len(codes):
         raise SegmentDamagedError("its picture has no NAL units")
+    if (np.diff(codes) <= 3).any():
+        raise SegmentDamagedError("a NAL unit is empty")
     begins = codes + 3
     unit = np.searchsorted(starts, codes, side="right") - 1
     ends = np.minimum(np.append(codes[1:], len(stream)), np.append(starts[1:], len(stream))[unit])
@@ -237,6 +240,8 @@ def _parameters(
     for wanted, found in sets.items():
         where = kind == wanted
         for begin, end in zip(begins[where].tolist(), ends[where].tolist(), strict=True):
+            if end - begin > _LONGEST_SET:
+                raise SegmentDamagedError("a parameter set of its picture is too long")
             found[stream.read(begin, end)] = None
     sequence, picture = list(sets[_SPS]), list(sets[_PPS])
     if not sequence or not picture:
@@ -255,10 +260,13 @@ def _parameters(
 
 
 def _first_of_each(picture: list[bytes]) -> list[bytes]:
-    """The first picture parameter set of each id. Later ones with the same id are in the stream."""
+    """The first picture parameter set of each id (0 to 255). Later ones with the same id are in the stream."""
     first: dict[int, bytes] = {}
     for unit in picture:
-        first.setdefault(_Bits(unit[1:6]).golomb(), unit)
+        number = _Bits(unit[1:6]).golomb()
+        if number > 255:
+            raise SegmentDamagedError("a parameter set of its picture is broken")
+        first.setdefault(number, unit)
     return list(first.values())
 
 

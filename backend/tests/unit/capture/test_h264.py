@@ -317,6 +317,9 @@ def test_streams_that_we_cannot_cut_are_named(units: list[bytes], complaint: str
         ([key_picture(b"a"), LONG + b"\xc1\x88abc"], "broken header"),
         ([key_picture(b"a"), LONG + b"\x41"], "slice of its picture is empty"),
         ([LONG + SPS[:8] + LONG + PPS + LONG + SLICE], "cut short"),
+        ([LONG + SPS + LONG + b"\x68\x00\x80\xc0" + LONG + SLICE], "parameter set of its picture is broken"),
+        ([LONG + SPS + LONG + PPS + b"\x55" * 65_536 + LONG + SLICE], "too long"),
+        ([LONG + SPS + b"\x55" * 65_536 + LONG + PPS + LONG + SLICE], "too long"),
     ],
 )
 def test_broken_streams_are_named(units: list[bytes], complaint: str) -> None:
