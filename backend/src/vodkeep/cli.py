@@ -1,4 +1,4 @@
-"""The command line: ``vodkeep run``, ``archive`` and ``config``.
+"""The command line: ``vodkeep run``, ``archive``, ``verify``, ``tools`` and ``config``.
 
 Exit codes: 0 done, 1 the work failed, 2 a setting or an argument is wrong, 130 interrupted.
 """
@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -26,6 +27,7 @@ from vodkeep.config_command import render_config
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
+from vodkeep.tools_command import roll_back_tools, show_tools, upgrade_tools
 from vodkeep.verify_command import VerifyOptions
 from vodkeep.verify_command import verify as run_verify
 
@@ -42,6 +44,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+tools = typer.Typer(help="The programs that Vodkeep calls: yt-dlp and ffmpeg.", no_args_is_help=True)
+app.add_typer(tools, name="tools")
 
 EnvFile = Annotated[
     Path | None,
@@ -102,6 +107,36 @@ def verify(
     configure_logging("critical", settings.log.format, sys.stderr)
     options = VerifyOptions(vod, deep=deep, repair=repair, as_json=as_json)
     _end(lambda: anyio.run(run_verify, settings, SystemClock(), options, Console()))
+
+
+@tools.command("list")
+def tools_list(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Show the programs that are called, with version and origin."""
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(partial(show_tools, settings, Console(), as_json=as_json)))
+
+
+@tools.command("upgrade")
+def tools_upgrade(
+    version: Annotated[
+        str | None, typer.Option("--version", help="This version of yt-dlp, such as 2026.10.26; else the newest.")
+    ] = None,
+    vod: Annotated[str | None, typer.Option("--vod", help="Try it with this VOD, by id or address.")] = None,
+    env_file: EnvFile = None,
+) -> None:
+    """Install a newer yt-dlp beside the present one, try it, and use it if it works."""
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(partial(upgrade_tools, settings, SystemClock(), Console(), version=version, vod=vod)))
+
+
+@tools.command("rollback")
+def tools_rollback(env_file: EnvFile = None) -> None:
+    """Use the yt-dlp from before the last upgrade again."""
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(roll_back_tools, settings, SystemClock(), Console()))
 
 
 @app.command()

@@ -6,10 +6,10 @@ import json
 from itertools import groupby
 
 from rich.console import Console
-from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
+from vodkeep.printing import print_table
 from vodkeep.settings import Settings, Source, describe
 
 _SOURCE_STYLE = {Source.DEFAULT: "dim", Source.FILE: "cyan", Source.ENVIRONMENT: "green"}
@@ -24,15 +24,7 @@ def render_config(settings: Settings, console: Console, as_json: bool = False) -
     if as_json:
         console.print_json(json.dumps(_as_object(settings), ensure_ascii=False))
         return
-    table = _as_table(settings)
-    if console.is_terminal:
-        console.print(table)
-    else:
-        # A pipe has no width, and what is wrapped there can no longer be searched.
-        options = console.options.update(max_width=100_000)
-        width = console.measure(table, options=options).maximum
-        lines = console.render_lines(table, options.update(width=width))
-        console.print(SegmentLines(lines, new_lines=True), crop=False, end="")
+    print_table(console, _as_table(settings))
     for warning in settings.warnings:
         console.print(Text(warning, style="yellow"), soft_wrap=True)
 

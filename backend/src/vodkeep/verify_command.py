@@ -23,6 +23,7 @@ from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.pipeline.recheck import Finding, Subject, Verdict, check, plan_all, plan_one, reconsider, repair
 from vodkeep.pipeline.store import QueueStore
+from vodkeep.printing import say
 from vodkeep.settings import Settings
 from vodkeep.telemetry.correlation import new_corr
 
@@ -104,7 +105,7 @@ class _Verify:
             counted = {str(verdict): counts[verdict] for verdict in Verdict}
             self._console.print_json(json.dumps({"items": told, "counts": counted}, ensure_ascii=False))
         elif self._options.address is None:
-            self._say(_summary(counts))
+            say(self._console, _summary(counts))
         return 1 if bad else 0
 
     async def _subjects(self) -> Sequence[Subject]:
@@ -158,12 +159,9 @@ class _Verify:
             line.append(f"  {subject.folder}", style="not bold default")
         self._console.print(line, soft_wrap=True)
         for sentence in (*finding.problems, *finding.notes):
-            self._say(f"{'':<{_WIDTH}}  {sentence}")
+            say(self._console, f"{'':<{_WIDTH}}  {sentence}")
         if done is not None:
-            self._say(f"{'':<{_WIDTH}}  {done}")
-
-    def _say(self, sentence: str) -> None:
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            say(self._console, f"{'':<{_WIDTH}}  {done}")
 
 
 class _Ended(Exception):

@@ -8,7 +8,7 @@ import sys
 from support.home import Home
 
 
-def vodkeep(home: Home, *arguments: str, timeout_s: float = 90.0, **extra: str) -> subprocess.CompletedProcess[str]:
+def vodkeep(home: Home, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run ``vodkeep <arguments>``; ``extra`` are variables of its environment."""
     return subprocess.run(
         [sys.executable, "-m", "vodkeep", *arguments],
@@ -16,6 +16,6 @@ def vodkeep(home: Home, *arguments: str, timeout_s: float = 90.0, **extra: str) 
         cwd=home.root,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=90.0,
         check=False,
     )

@@ -173,7 +173,8 @@ class ToolShelf:
                 await anyio.to_thread.run_sync(self._put_in_force, staging, new)
             except VodkeepError as error:
                 raise ToolRejected(
-                    f"{error} {f'yt-dlp {old}' if old else 'What was there'} stays in force.", remedy=error.remedy
+                    f"{str(error).rstrip('.')}. {f'yt-dlp {old}' if old else 'What was there'} stays in force.",
+                    remedy=error.remedy,
                 ) from error
             finally:
                 with anyio.CancelScope(shield=True):
@@ -302,6 +303,46 @@ async def tool_version(command: ToolCommand, flag: str = "--version") -> str:
     return said[0].strip()[:200]
 
 
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """A program as lists show it."""
+
+    name: str
+    version: str | None  # None: it does not work
+    path: str
+    origin: str
+    in_force: bool
+    problem: str = ""
+
+
+async def list_tools(
+    *, ytdlp: ToolCommand, other_ytdlps: Sequence[ToolCommand], ffmpeg: ToolCommand | None
+) -> list[ToolEntry]:
+    """The programs and their versions: ``ytdlp`` in force, the others that could be, ffmpeg, and the libav in PyAV."""
+    asked: list[tuple[str, ToolCommand, bool]] = [("yt-dlp", ytdlp, True)]
+    asked += [("yt-dlp", command, False) for command in other_ytdlps if command != ytdlp]
+    if ffmpeg is not None:
+        asked.append(("ffmpeg", ffmpeg, True))
+    entries: list[ToolEntry | None] = [None] * len(asked)
+
+    async def ask(number: int, name: str, command: ToolCommand, in_force: bool) -> None:
+        version, problem = None, ""
+        try:
+            version = await (ffmpeg_version(command) if name == "ffmpeg" else tool_version(command))
+        except VodkeepError as error:
+            problem = str(error)
+        entries[number] = ToolEntry(name, version, command.path, str(command.origin), in_force, problem)
+
+    async with anyio.create_task_group() as tasks:
+        for number, each in enumerate(asked):
+            tasks.start_soon(ask, number, *each)
+    listed = [entry for entry in entries if entry is not None]
+    if ffmpeg is None:
+        listed.append(ToolEntry("ffmpeg", None, "", "", in_force=True, problem="There is no ffmpeg."))
+    libav = f"{av.__version__} (libavformat {'.'.join(map(str, av.library_versions['libavformat']))})"
+    return [*listed, ToolEntry("PyAV", libav, str(Path(av.__file__).parent), str(Origin.INSTALLED), in_force=True)]
+
+
 def find_ffmpeg(path: str | None) -> ToolCommand | None:
     """The ffmpeg that is used, ``path`` being FFMPEG_PATH; None when there is none."""
     if path is not None:
@@ -314,15 +355,11 @@ def find_ffmpeg(path: str | None) -> ToolCommand | None:
     return ToolCommand((program,), Origin.INSTALLED if bundled else Origin.PATH)
 
 
-def ffmpeg_version(line: str) -> str:
-    """The version in the first line of ``ffmpeg -version``; the line itself when it is written differently."""
+async def ffmpeg_version(command: ToolCommand) -> str:
+    """The version of ffmpeg; the whole first line when it is written in another way. Raises as `tool_version` does."""
+    line = await tool_version(command, "-version")
     found = re.match(r"ffmpeg version (\S+)", line)
     return found[1] if found else line
-
-
-def libav_version() -> str:
-    """PyAV and the libavformat in it, which reads and verifies the finished files."""
-    return f"{av.__version__} (libavformat {'.'.join(map(str, av.library_versions['libavformat']))})"
 
 
 def same_version(one: str, other: str) -> bool:
