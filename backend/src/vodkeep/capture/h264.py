@@ -33,9 +33,9 @@ _ASPECTS = (
 )  # fmt: skip
 _EXTENDED_ASPECT = 255
 _LONGEST_SET = 0xFFFF  # bytes; the configuration record has no room for more
-# How many pairs of bytes are searched at once: few enough for what is remembered about them to stay in the processor's
-# cache, and for malloc to take the same memory each time (fresh pages cost more than the search).
-_STRETCH = 1 << 18
+# How many pairs of bytes are searched at once: what is remembered about them then fits the processor's cache and the
+# memory that malloc keeps at hand, since fresh pages cost more than the search.
+_STRETCH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ def _start_codes(stream: GappedStream) -> NDArray[np.int64]:
     # What looks like a start code inside a gap or across one is none, and one with a gap inside was not seen.
     gap = np.searchsorted(stream.at, found + 2, side="right") - 1
     found = found[(gap < 0) | (stream.at[gap] + stream.size[gap] <= found)]
-    return np.union1d(stream.offsets(found), _across_gaps(stream))
+    found, across = stream.offsets(found), _across_gaps(stream)
+    return np.union1d(found, across) if len(across) else found
 
 
 def _across_gaps(stream: GappedStream) -> NDArray[np.int64]:

@@ -97,6 +97,7 @@ class _Packets:
             check_transport_stream(body)
         if (self.head & _ERROR).any():
             raise SegmentDamagedError("some of its transport stream packets are marked as damaged")
+        self.flags = self.head.astype(np.uint8)  # the last byte of each header
         self.octets = np.frombuffer(body, np.uint8).reshape(-1, _PACKET)
         # One item per packet: a packet's payload is copied as a whole.
         self._payloads = np.frombuffer(body, [("header", f"V{_HEADER}"), ("payload", f"V{_PAYLOAD}")])["payload"]
@@ -105,18 +106,14 @@ class _Packets:
         """Indices of the packets of this PID."""
         return np.flatnonzero(self.head & _PID == pid << 8)
 
-    def count(self) -> NDArray[np.int64]:
-        """How many packets there are of each PID."""
-        return np.bincount(self.head >> 8 & 0x1FFF, minlength=1 << 13)
-
     def adaptation_fields(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many bytes of each packet the adaptation field takes, 184 where there is no payload (section 2.4.3.5)."""
-        head = self.head[rows]
-        lengths = np.zeros(len(rows), np.int64)
-        extended = np.flatnonzero(head & _ADAPTATION)
-        if len(extended) < len(rows) and not (head & (_ADAPTATION | _FILLED)).all():
+        control = self.flags[rows] & (_ADAPTATION | _FILLED)
+        if not control.all():
             raise SegmentDamagedError("some of its transport stream packets have neither payload nor adaptation field")
-        alone = head[extended] & _FILLED == 0
+        lengths = np.zeros(len(rows), np.int64)
+        extended = np.flatnonzero(control & _ADAPTATION)
+        alone = control[extended] == _ADAPTATION
         stated = self.octets[rows[extended], _HEADER].astype(np.int64)
         if (stated > np.where(alone, 183, 182)).any():
             raise SegmentDamagedError("an adaptation field is longer than its packet")
@@ -127,6 +124,14 @@ class _Packets:
         """discontinuity_indicator (section 2.4.3.5)."""
         packet = self.octets[row]
         return bool(packet[3] & _ADAPTATION and packet[4] and packet[5] & 0x80)
+
+    def repeats(self, before: int, row: int) -> bool:
+        """Whether one packet repeats the other; only the clock reference may differ (section 2.4.3.3)."""
+        one, other = self.octets[before], self.octets[row]
+        differs = one != other
+        if one[3] & _ADAPTATION and one[4] >= 7 and one[5] & 0x10:
+            differs[6:12] = False
+        return not differs.any()
 
     def payloads(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Everything behind the packets' headers, 184 bytes for each; a copy."""
@@ -155,8 +160,7 @@ def _streams(packets: _Packets) -> list[Stream]:
 
 def _choose(packets: _Packets, streams: list[Stream]) -> tuple[int | None, int | None]:
     """PIDs of picture and sound. Announced streams without a packet count for nothing."""
-    count = packets.count()
-    alive = [stream for stream in streams if count[stream.pid]]
+    alive = [stream for stream in streams if len(packets.rows(stream.pid))]
     others = sorted({stream.other_media for stream in alive if stream.other_media is not None})
     if others:
         raise UnsupportedMediaError(f"{', '.join(others)} in a transport stream")
@@ -241,33 +245,24 @@ def _continuous(packets: _Packets, pid: int, name: str) -> tuple[NDArray[np.int6
     packet may be sent twice.
     """
     rows = packets.rows(pid)
-    head = packets.head[rows]
-    if (head & _SCRAMBLED).any():
+    flags = packets.flags[rows]
+    if (flags & _SCRAMBLED).any():
         raise UnsupportedMediaError(f"scrambled {name}")
     skip = packets.adaptation_fields(rows)
-    filled = head & _FILLED != 0
-    unexpected = np.flatnonzero((head[1:] - head[:-1]) & 0x0F != filled[1:]) + 1
+    counted = (flags & _FILLED) >> 4
+    unexpected = np.flatnonzero((flags[1:] - flags[:-1]) & 0x0F != counted[1:]) + 1
+    filled = counted.astype(np.bool_)
     repeated = -1
     for index in unexpected.tolist():
-        row, before = int(rows[index]), int(rows[index - 1])
-        if packets.may_jump(row):
-            continue
-        twin = head[index] == head[index - 1] and _same_packet(packets.octets[before], packets.octets[row])
-        if not twin or repeated == index - 1:
+        before, row = int(rows[index - 1]), int(rows[index])
+        if packets.repeats(before, row) and repeated != index - 1:
+            repeated = index
+            filled[index] = False
+        elif packets.repeats(before, row) or not packets.may_jump(row):
             raise SegmentDamagedError(f"transport stream packets of its {name} are missing")
-        repeated = index
-        filled[index] = False
     if filled.all():
         return rows, skip
     return rows[filled], skip[filled]
-
-
-def _same_packet(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether one packet repeats the other; only the clock reference may differ (section 2.4.3.3)."""
-    differs = one != other
-    if one[3] & _ADAPTATION and one[4] >= 7 and one[5] & 0x10:
-        differs[6:12] = False
-    return not differs.any()
 
 
 def _pes_headers(

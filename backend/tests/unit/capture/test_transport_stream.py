@@ -283,6 +283,14 @@ class TestContinuity:
         builder.add(VIDEO_PID, pes(picture(b"b"), 3000))
         assert video(read_transport_stream(builder.body)).count == 2
 
+    def test_a_packet_sent_twice_may_announce_a_jump(self) -> None:
+        builder = SegmentBuilder().tables().add(VIDEO_PID, pes(key_picture(b"a" * 500), 0), first=b"\x80")
+        whole = read_transport_stream(builder.body)
+        packets = builder.packets
+        assert same(read_transport_stream(b"".join([*packets[:3], *packets[2:]])), whole)
+        with pytest.raises(SegmentDamagedError, match="missing"):
+            read_transport_stream(b"".join([*packets[:3], *packets[2:3], *packets[2:]]))
+
     def test_an_announced_jump_is_none(self) -> None:
         def body(announced: bytes) -> bytes:
             builder = SegmentBuilder().tables()
