@@ -5,8 +5,8 @@ The file is laid out like this (section numbers are those of ISO/IEC 14496-12):
     ftyp | free (kept for the index) | mdat: media, extent after extent | (moov, if it did not fit in front)
 
 While media are added the mdat box is open: its size says "up to the end of the file" (section 4.2). `write_index` then
-puts moov where the free box was, or behind the media. What makes the index visible is the very last write, of 8 or 16
-bytes: until then a reader finds a file without index, afterwards a whole one.
+puts moov where the free box was, or behind the media. What makes the index visible is the very last write, of 16 bytes:
+until then a reader finds a file without index, afterwards a whole one.
 
 The tables of the tracks are made in `mp4_tables`, titles and chapters in `mp4_labels`.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO
 
 from vodkeep.capture.mp4_boxes import HEADER_BYTES, LARGE_HEADER_BYTES, box, full_box, header, large_header
@@ -54,6 +55,8 @@ _SELF_CONTAINED = box(
 
 _HANDLERS = {"video": (b"vide", b"VideoHandler"), "audio": (b"soun", b"SoundHandler"), "text": (b"text", b"Chapters")}
 _TRACK_ENABLED, _TRACK_IN_MOVIE = 0x1, 0x2  # Section 8.3.2.
+
+_SEAL_BYTES = 16  # The headers of moov and mvhd, or that of mdat.
 
 _BITS_32 = 0xFFFF_FFFF
 _BITS_31 = 0x7FFF_FFFF
@@ -135,9 +138,7 @@ def write_index(
     samples is left out; a movie without samples is `ValueError`.
     """
     mdat_offset = front_offset + front_size
-    # An earlier attempt may have got as far as its last write.
-    _write_at(file, front_offset, header(b"free", front_size))
-    _write_at(file, mdat_offset, _open_mdat())
+    _unseal(file, front_offset, mdat_offset, barrier)
     file.truncate(end_offset)
     with ExitStack() as spools:
         media = {"media_start": mdat_offset + LARGE_HEADER_BYTES, "media_end": end_offset}
@@ -150,11 +151,13 @@ def write_index(
         parts, size = _layout(present, movie, front_offset)
         # A rest too small for a box header could not be named free.
         if size == front_size or size <= front_size - HEADER_BYTES:
-            _write_parts(file, front_offset + HEADER_BYTES, parts[1:])
+            # libavformat takes a free box that begins with mvhd for moov, so the name of mvhd has to wait, too.
+            beginning = b"".join(part for part in parts[:2] if isinstance(part, bytes))
+            _write_parts(file, front_offset + _SEAL_BYTES, [beginning[_SEAL_BYTES:], *parts[2:]])
             if size < front_size:
                 _write_at(file, front_offset + size, header(b"free", front_size - size))
             _write_at(file, mdat_offset, large_header(b"mdat", end_offset - mdat_offset))
-            last_write = front_offset, parts[0]
+            last_write = front_offset, beginning[:_SEAL_BYTES]
             placement = IndexPlacement(front_offset, size, at_front=True, file_size=end_offset)
         else:
             parts, size = _layout(present, movie, end_offset)
@@ -163,9 +166,20 @@ def write_index(
             placement = IndexPlacement(end_offset, size, at_front=False, file_size=end_offset + size)
     file.flush()
     barrier()
-    _write_parts(file, last_write[0], [last_write[1]])
+    _write_at(file, *last_write)
     file.flush()
     return placement
+
+
+def _unseal(file: BinaryIO, front_offset: int, mdat_offset: int, barrier: Callable[[], None]) -> None:
+    """Hide the index that an earlier attempt may have finished, before any of it is overwritten."""
+    free = header(b"free", mdat_offset - front_offset) + bytes(_SEAL_BYTES - HEADER_BYTES)
+    for offset, expected in ((front_offset, free[: mdat_offset - front_offset]), (mdat_offset, _open_mdat())):
+        file.seek(offset)
+        if file.read(len(expected)) != expected:
+            _write_at(file, offset, expected)
+            file.flush()
+            barrier()
 
 
 def _write_at(file: BinaryIO, offset: int, content: bytes) -> None:
@@ -193,7 +207,9 @@ def _layout(present: Sequence[tuple[IndexTrack, SampleTables]], movie: Movie, of
     edits = [_Edits.of(track, tables, timescale) for track, tables in present]
     duration = max(edit.duration for edit in edits)
     chapters = settle_chapters(movie.chapters, duration * CHAPTER_TIMESCALE // timescale)
-    texts = [chapter_sample(title) for _, title in chapters]
+    # Some readers do not see that a chapter track begins late, so there is a text without words before a late chapter.
+    listed = [(0, ""), *chapters] if chapters and chapters[0][0] else chapters
+    texts = [chapter_sample(title) for _, title in listed]
 
     def build(text_offset: int) -> list[Part]:
         chapter_id = len(present) + 1
@@ -201,7 +217,7 @@ def _layout(present: Sequence[tuple[IndexTrack, SampleTables]], movie: Movie, of
         for number, ((track, tables), edit) in enumerate(zip(present, edits, strict=True), 1):
             boxes += _media_track(number, track, tables, edit, chapter_id if chapters else None)
         if chapters:
-            boxes.append(_chapter_track(chapter_id, chapters, texts, text_offset, duration, timescale))
+            boxes.append(_chapter_track(chapter_id, listed, texts, text_offset, duration, timescale))
         boxes.append(user_data(movie, chapters))
         return wrap(b"moov", *boxes)
 
@@ -339,7 +355,7 @@ def _chapter_track(
     """The trak box of the chapters; their texts lie in a row at ``offset``."""
     starts = [start for start, _ in chapters]
     end = max(movie_duration * CHAPTER_TIMESCALE // movie_timescale, starts[-1] + 1)
-    durations = [after - start for start, after in zip(starts, [*starts[1:], end], strict=True)]
+    durations = [after - start for start, after in pairwise([*starts, end])]
     wide = offset > _BITS_32
     tables = (
         full_box(b"stsd", 0, 0, _u32(1), chapter_sample_entry()),
@@ -349,9 +365,8 @@ def _chapter_track(
         full_box(b"co64" if wide else b"stco", 0, 0, _u32(1), offset.to_bytes(8 if wide else 4, "big")),
     )
     media = _media("text", CHAPTER_TIMESCALE, sum(durations), chapter_media_header(), [box(b"stbl", *tables)])
-    delay = starts[0] * movie_timescale // CHAPTER_TIMESCALE
     # Not a tick longer than the texts: a reader takes the last chapter's end from here.
-    edits = _Edits(delay, 0, sum(durations) * movie_timescale // CHAPTER_TIMESCALE)
+    edits = _Edits(0, 0, end * movie_timescale // CHAPTER_TIMESCALE)
     parts = wrap(b"trak", _track_header(number, edits.duration, flags=_TRACK_IN_MOVIE), edits.box(), *media)
     return b"".join(part for part in parts if isinstance(part, bytes))
 
