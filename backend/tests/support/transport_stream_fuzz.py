@@ -22,8 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from support.transport_packets import AUDIO_PID, VIDEO_PID, packet, read_plainly, small_segment
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import SegmentSamples, UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
 from vodkeep.capture.transport_stream import read_transport_stream
 
 PACKET = 188

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import TrackFormat, TrackSamples, UnsupportedMediaError
+from vodkeep.capture.mp4_boxes import box, full_box
+from vodkeep.capture.samples import SegmentDamagedError, TrackFormat, TrackSamples, UnsupportedMediaError
 
 # How far times may go back within a segment, as they do when an encoder finds its connection again.
 OVERLAP_S = 0.5
@@ -162,7 +162,8 @@ def _format(configuration: _Configuration) -> TrackFormat:
         configuration.object_type << 11 | configuration.rate_index << 7 | configuration.channel_configuration << 3
     ).to_bytes(2, "big")
     # Sample rate as 16.16; 88,200 and more do not fit, and the AudioSpecificConfig says it anyway.
-    entry = (
+    entry = box(
+        b"mp4a",
         bytes(6)
         + b"\x00\x01"
         + bytes(8)
@@ -170,7 +171,7 @@ def _format(configuration: _Configuration) -> TrackFormat:
         + b"\x00\x10"
         + bytes(4)
         + ((rate << 16) if rate < 1 << 16 else 0).to_bytes(4, "big")
-        + _esds(specific)
+        + _esds(specific),
     )
     return TrackFormat(
         kind="audio",
@@ -180,7 +181,7 @@ def _format(configuration: _Configuration) -> TrackFormat:
         height=0,
         sample_rate=rate,
         channels=channels,
-        sample_entry=(8 + len(entry)).to_bytes(4, "big") + b"mp4a" + entry,
+        sample_entry=entry,
     )
 
 
@@ -191,8 +192,7 @@ def _esds(specific: bytes) -> bytes:
     """
     decoder = b"\x40\x15" + bytes(11) + _descriptor(5, specific)  # MPEG-4 audio; an audio stream
     stream = bytes(3) + _descriptor(4, decoder) + _descriptor(6, b"\x02")
-    body = bytes(4) + _descriptor(3, stream)
-    return (8 + len(body)).to_bytes(4, "big") + b"esds" + body
+    return full_box(b"esds", 0, 0, _descriptor(3, stream))
 
 
 def _descriptor(tag: int, body: bytes) -> bytes:

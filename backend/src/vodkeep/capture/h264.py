@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vodkeep.capture.gapped import GappedStream
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import TrackFormat, UnsupportedMediaError
+from vodkeep.capture.mp4_boxes import box
+from vodkeep.capture.samples import SegmentDamagedError, TrackFormat, UnsupportedMediaError
 
 TIMESCALE = 90_000  # Hz of PTS and DTS, ISO/IEC 13818-1 section 2.4.3.7.
 
@@ -249,23 +249,36 @@ def _parameters(
         raise UnsupportedMediaError("H.264 without parameter sets in the segment")
     parameters = parse_sequence_parameters(sequence[0])
     for other in sequence[1:]:
-        changed = parse_sequence_parameters(other)
-        if (changed.width, changed.height, changed.profile, changed.frame_num_bits) != (
-            parameters.width,
-            parameters.height,
-            parameters.profile,
-            parameters.frame_num_bits,
-        ):
+        if _shape(parse_sequence_parameters(other)) != _shape(parameters):
             raise UnsupportedMediaError("H.264 that changes its size or profile within a segment")
-    return parameters, sample_entry(parameters, sequence[:1], _first_of_each(picture))
+    # Their ids stand behind three bytes of profile and level, and right at the beginning.
+    entry = sample_entry(parameters, _first_of_each(sequence, 4, 31), _first_of_each(picture, 1, 255))
+    return parameters, entry
 
 
-def _first_of_each(picture: list[bytes]) -> list[bytes]:
-    """The first picture parameter set of each id (0 to 255). Later ones with the same id are in the stream."""
+def _shape(parameters: SequenceParameters) -> tuple[int, ...]:
+    """What must not change between pictures with the same sample entry."""
+    return (
+        parameters.width,
+        parameters.height,
+        parameters.profile,
+        parameters.chroma_format,
+        parameters.luma_bits,
+        parameters.chroma_bits,
+        parameters.frame_num_bits,
+        parameters.frames_only,
+    )
+
+
+def _first_of_each(sets: list[bytes], at: int, most: int) -> list[bytes]:
+    """The first parameter set of each id. Later ones with the same id are in the stream.
+
+    The id is at byte ``at`` of each, and less than ``most``, for which the configuration record has room.
+    """
     first: dict[int, bytes] = {}
-    for unit in picture:
-        number = _Bits(unit[1:6]).golomb()
-        if number > 255:
+    for unit in sets:
+        number = _Bits(unit[at : at + 5]).golomb()
+        if number >= most:
             raise SegmentDamagedError("a parameter set of its picture is broken")
         first.setdefault(number, unit)
     return list(first.values())
@@ -449,20 +462,16 @@ def sample_entry(parameters: SequenceParameters, sequence: list[bytes], picture:
     if parameters.profile not in _SHORT_RECORD_PROFILES:
         depths = 0xF8 | parameters.luma_bits - 8, 0xF8 | parameters.chroma_bits - 8
         record += bytes((0xFC | parameters.chroma_format, *depths, 0))
-    boxes = _box(b"avcC", record)
+    boxes = box(b"avcC", record)
     if (colour := parameters.colour) is not None:
         points = colour.primaries, colour.transfer, colour.matrix
-        boxes += _box(
+        boxes += box(
             b"colr",
             b"nclx" + b"".join(point.to_bytes(2, "big") for point in points) + bytes((colour.full_range << 7,)),
         )
     if parameters.aspect is not None and parameters.aspect[0] != parameters.aspect[1]:
-        boxes += _box(b"pasp", b"".join(side.to_bytes(4, "big") for side in parameters.aspect))
+        boxes += box(b"pasp", b"".join(side.to_bytes(4, "big") for side in parameters.aspect))
     size = parameters.width.to_bytes(2, "big") + parameters.height.to_bytes(2, "big")
     resolution = b"\x00\x48\x00\x00" * 2  # 72 dpi, as the standard wants
     entry = bytes(6) + b"\x00\x01" + bytes(16) + size + resolution + bytes(4) + b"\x00\x01" + bytes(32)
-    return _box(b"avc1", entry + b"\x00\x18\xff\xff" + boxes)
-
-
-def _box(kind: bytes, body: bytes) -> bytes:
-    return (8 + len(body)).to_bytes(4, "big") + kind + body
+    return box(b"avc1", entry + b"\x00\x18\xff\xff" + boxes)

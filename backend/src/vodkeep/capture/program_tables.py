@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vodkeep.capture.probe import SegmentDamagedError
+from vodkeep.capture.samples import SegmentDamagedError
 
 H264 = 0x1B
 AAC = 0x0F
@@ -80,7 +80,7 @@ class Stream:
 
 
 def read_sections(packets: Iterable[tuple[bool, bytes]]) -> list[bytes]:
-    """The distinct sections in the packets of one PID, in order of appearance.
+    """The distinct sections of tables in the packets of one PID, in order of appearance.
 
     ``packets`` are pairs of payload_unit_start_indicator and payload. Raises `SegmentDamagedError` if a checksum is
     wrong.
@@ -103,10 +103,11 @@ def read_sections(packets: Iterable[tuple[bool, bytes]]) -> list[bytes]:
         begun = _take_sections(payload[first:], sections)
         if not begun:
             seen.add(payload)
-    for section in sections:
-        if not _is_intact(section):
-            raise SegmentDamagedError("a table of its program has a wrong checksum")
-    return list(sections)
+    # Private sections of the short form have no checksum, and nothing for us (section 2.4.4.10).
+    tables = [section for section in sections if section[1] & 0x80]
+    if not all(map(_is_intact, tables)):
+        raise SegmentDamagedError("a table of its program has a wrong checksum")
+    return tables
 
 
 def _take_sections(rest: bytes, sections: dict[bytes, None]) -> bytes:

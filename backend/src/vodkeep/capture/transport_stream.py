@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from vodkeep.capture.aac import OVERLAP_S, read_adts
 from vodkeep.capture.gapped import GappedStream
 from vodkeep.capture.h264 import TIMESCALE, read_byte_stream
-from vodkeep.capture.probe import SegmentDamagedError, check_transport_stream
 from vodkeep.capture.program_tables import (
     AAC,
     H264,
@@ -30,7 +29,7 @@ from vodkeep.capture.program_tables import (
     parse_program_map,
     read_sections,
 )
-from vodkeep.capture.samples import SegmentSamples, TrackSamples, UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, TrackSamples, UnsupportedMediaError
 
 _PACKET = 188  # bytes, section 2.4.3.2
 _HEADER = 4
@@ -46,6 +45,9 @@ _PES_FIELDS = 19  # with PTS and DTS
 # Streams whose PES packets have no such header: program stream map and directory, padding, private_stream_2, ECM,
 # EMM, DSM-CC and type E of H.222.1 (section 2.4.3.7).
 _BARE_STREAM_IDS = frozenset({0xBC, 0xFF, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8})
+# From decoding to showing. No decoder keeps pictures for longer (16 at most, Rec. ITU-T H.264 section A.3.1), and what
+# would be shown before it is decoded looks like a delay of a whole turn of the clock.
+_LONGEST_DELAY = 16 * TIMESCALE
 # For a single picture that says nothing about its duration.
 _USUAL_FRAME = TIMESCALE // 30
 
@@ -89,12 +91,15 @@ class _Packets:
     def __init__(self, body: bytes) -> None:
         if not body:
             raise SegmentDamagedError("it is empty")
+        if body[0] != _SYNC_BYTE:
+            raise SegmentDamagedError("it does not begin like a transport stream")
         if len(body) % _PACKET:
-            check_transport_stream(body)
+            raise SegmentDamagedError(f"it ends inside a transport stream packet ({len(body)} bytes)")
         # The packets' headers as numbers. 188 is a multiple of four, so this is a plain array with a wide step.
         self.head = np.frombuffer(body, ">u4")[:: _PACKET // 4].astype(np.uint32)
-        if (self.head >> 24 != _SYNC_BYTE).any():
-            check_transport_stream(body)
+        lost = np.count_nonzero(self.head >> 24 != _SYNC_BYTE)
+        if lost:
+            raise SegmentDamagedError(f"{lost} of {len(self.head)} transport stream packets lost their sync byte")
         if (self.head & _ERROR).any():
             raise SegmentDamagedError("some of its transport stream packets are marked as damaged")
         self.flags = self.head.astype(np.uint8)  # the last byte of each header
@@ -195,8 +200,8 @@ class _Elementary:
         """Put all times within half a turn of the clock around ``base``; returns the least."""
         half, turn = 1 << _CLOCK_BITS - 1, 1 << _CLOCK_BITS
         delay = (self.pts - self.dts) % turn
-        if delay.max() >= half:
-            raise SegmentDamagedError("some of it would be shown before it is decoded")
+        if delay.max() > _LONGEST_DELAY:
+            raise SegmentDamagedError("some of it would be shown before it is decoded, or long after")
         self.dts = base + (self.dts - base + half) % turn - half
         self.pts = self.dts + delay
         return int(self.dts[self.timed].min(initial=base))

@@ -14,8 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import SegmentSamples, TrackSamples, UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, TrackSamples, UnsupportedMediaError
 from vodkeep.capture.transport_stream import read_transport_stream
 
 TURN = 1 << 33

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from support.transport_packets import adts
 from vodkeep.capture.aac import read_adts
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import TrackSamples, UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, TrackSamples, UnsupportedMediaError
 
 
 def read(*packets: tuple[int, bytes]) -> TrackSamples:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from support.transport_packets import DELIMITER, PPS, SPS, key_picture, picture
 from vodkeep.capture.gapped import GappedStream
 from vodkeep.capture.h264 import Colour, Pictures, parse_sequence_parameters, read_byte_stream, sample_entry
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, UnsupportedMediaError
 
 LONG = b"\0\0\0\1"
 SHORT = b"\0\0\1"
@@ -59,10 +58,11 @@ def parameters(
     rows: int = 12,
     frames_only: bool = True,
     crop: tuple[int, int, int, int] | None = None,
+    number: int = 0,
     usability: Writer | None = None,
     order: Writer | None = None,
 ) -> bytes:
-    writer = Writer().u(8, profile).u(8, 0).u(8, 30).ue(0)
+    writer = Writer().u(8, profile).u(8, 0).u(8, 30).ue(number)
     if profile >= 100:
         writer.ue(chroma)
         if chroma == 3:
@@ -162,7 +162,8 @@ def test_start_codes_are_found_wherever_they_lie(lead: int) -> None:
 
 def test_the_sample_entry_holds_the_first_parameter_sets() -> None:
     other = b"\x68" + Writer().ue(1, 0).u(8, 0x55).unit()[1:]
-    body = LONG + SPS + LONG + PPS + LONG + other + LONG + b"\x65\x88abc"
+    again = b"\x68" + Writer().ue(1, 0).u(8, 0x77).unit()[1:]
+    body = LONG + SPS + LONG + PPS + LONG + other + LONG + again + LONG + b"\x65\x88abc"
     form = read(body, picture(b"d"), body).format
     assert (form.kind, form.codec, form.timescale) == ("video", "avc1", 90_000)
     assert (form.width, form.height) == (320, 180)
@@ -172,6 +173,13 @@ def test_the_sample_entry_holds_the_first_parameter_sets() -> None:
     record = bytes.fromhex("0164000dffe1") + len(SPS).to_bytes(2, "big") + SPS + b"\x02"
     record += len(PPS).to_bytes(2, "big") + PPS + len(other).to_bytes(2, "big") + other + bytes.fromhex("fdf8f800")
     assert entry[86:] == (8 + len(record)).to_bytes(4, "big") + b"avcC" + record
+
+
+def test_sequence_parameters_of_every_id_are_in_the_sample_entry() -> None:
+    one, two = parameters(number=0), parameters(number=3)
+    entry = read(LONG + one + LONG + two + LONG + PPS + LONG + b"\x65\x88abc").format.sample_entry
+    record = b"\xff\xe2" + b"".join(len(unit).to_bytes(2, "big") + unit for unit in (one, two)) + b"\x01"
+    assert record in entry
 
 
 def test_profiles_without_chroma_fields_have_none_in_the_record() -> None:
@@ -317,6 +325,7 @@ def test_streams_that_we_cannot_cut_are_named(units: list[bytes], complaint: str
         ([key_picture(b"a"), LONG + b"\xc1\x88abc"], "broken header"),
         ([key_picture(b"a"), LONG + b"\x41"], "slice of its picture is empty"),
         ([LONG + SPS[:8] + LONG + PPS + LONG + SLICE], "cut short"),
+        ([LONG + parameters(number=31) + LONG + PPS + LONG + SLICE], "parameter set of its picture is broken"),
         ([LONG + SPS + LONG + b"\x68\x00\x80\xc0" + LONG + SLICE], "parameter set of its picture is broken"),
         ([LONG + SPS + LONG + PPS + b"\x55" * 65_536 + LONG + SLICE], "too long"),
         ([LONG + SPS + b"\x55" * 65_536 + LONG + PPS + LONG + SLICE], "too long"),

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from support.transport_packets import association, program_map, section
-from vodkeep.capture.probe import SegmentDamagedError
 from vodkeep.capture.program_tables import Stream, parse_program_association, parse_program_map, read_sections
+from vodkeep.capture.samples import SegmentDamagedError
 
 PAT = association({1: 0x1000})
 LONG_MAP = program_map([(0x15, 0x200, b"\x25\xfd" + bytes(253)), (0x1B, 0x100, b"")])
@@ -44,6 +44,10 @@ def test_several_sections_share_a_packet() -> None:
 
 def test_the_beginning_of_the_first_section_may_be_missing() -> None:
     assert read_sections([(False, b"\x12\x34"), (True, b"\0" + PAT)]) == [PAT]
+
+
+def test_sections_without_a_checksum_are_passed_over() -> None:
+    assert read_sections([(True, b"\0\xc0\x30\x04abcd" + PAT)]) == [PAT]
 
 
 def test_an_unfinished_section_is_none() -> None:

@@ -26,8 +26,7 @@ from support.transport_packets import (
     read_plainly,
     small_segment,
 )
-from vodkeep.capture.probe import SegmentDamagedError
-from vodkeep.capture.samples import SegmentSamples, TrackSamples, UnsupportedMediaError
+from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, TrackSamples, UnsupportedMediaError
 from vodkeep.capture.transport_stream import read_transport_stream
 
 TURN = 1 << 33
@@ -229,9 +228,10 @@ class TestTimes:
         with pytest.raises(SegmentDamagedError, match="back in time"):
             read_transport_stream(of_video(pes(key_picture(b"a"), 90_000), pes(picture(b"b"), 45_000)))
 
-    def test_showing_before_decoding_is_damage(self) -> None:
-        with pytest.raises(SegmentDamagedError, match="before it is decoded"):
-            read_transport_stream(of_video(pes(key_picture(b"a"), 3000, 6000)))
+    @pytest.mark.parametrize("pts", [3000, 6000 + 17 * 90_000, 6000 + (1 << 31), 6000 + (1 << 32)])
+    def test_showing_before_decoding_or_long_after_is_damage(self, pts: int) -> None:
+        with pytest.raises(SegmentDamagedError, match="before it is decoded, or long after"):
+            read_transport_stream(of_video(pes(key_picture(b"a"), pts, 6000)))
 
     def test_the_last_sample_is_as_long_as_usual(self) -> None:
         times = [0, 3003, 6006, 9009, 20_000]
