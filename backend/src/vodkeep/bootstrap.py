@@ -96,7 +96,7 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
         database,
         HelixClient(
             session,
-            credentials=_app_credentials(settings),
+            credentials=app_credentials(settings),
             api_url=settings.twitch.api_url,
             auth_url=settings.twitch.auth_url,
             clock=clock,
@@ -287,7 +287,8 @@ def missing_credentials(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name, value in needed.items() if not value)
 
 
-def _app_credentials(settings: Settings) -> AppCredentials | None:
+def app_credentials(settings: Settings) -> AppCredentials | None:
+    """Our application at Twitch; None when it is not set up."""
     twitch = settings.twitch
     if not twitch.client_id or not twitch.client_secret:
         return None

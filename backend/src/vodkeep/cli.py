@@ -1,4 +1,4 @@
-"""The command line: ``vodkeep run``, ``archive``, ``verify``, ``tools`` and ``config``.
+"""The command line: ``vodkeep run``, ``archive``, ``verify``, ``doctor``, ``tools`` and ``config``.
 
 Exit codes: 0 done, 1 the work failed, 2 a setting or an argument is wrong, 130 interrupted.
 """
@@ -24,6 +24,7 @@ from vodkeep.archive_command import archive as run_archive
 from vodkeep.bootstrap import open_service, run_service
 from vodkeep.clock import SystemClock
 from vodkeep.config_command import render_config
+from vodkeep.doctor_command import examine
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
@@ -109,6 +110,14 @@ def verify(
     _end(lambda: anyio.run(run_verify, settings, SystemClock(), options, Console()))
 
 
+@app.command()
+def doctor(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Check the installation: disk, database, programs, Twitch. Changes nothing."""
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: _doctor(settings, as_json))
+
+
 @tools.command("list")
 def tools_list(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Show the programs that are called, with version and origin."""
@@ -183,6 +192,15 @@ def _refuse(error: SettingsError) -> typer.Exit:
     for problem in error.problems:
         sys.stderr.write(f"{problem}\n")
     raise typer.Exit(EXIT_SETTINGS) from error
+
+
+def _doctor(settings: Settings, as_json: bool) -> int:
+    diagnosis = anyio.run(partial(examine, settings, SystemClock(), Console(), as_json=as_json))
+    if diagnosis.hangs:
+        # A thread waits for a dead disk or server, and Python would wait for the thread.
+        sys.stdout.flush()
+        os._exit(diagnosis.code)
+    return diagnosis.code
 
 
 async def _run(settings: Settings) -> int:

@@ -48,6 +48,11 @@ def head() -> str:
     return revision
 
 
+def needs_upgrade(database: Database, revision: str | None) -> bool:
+    """Whether ``upgrade`` has something to do at ``revision``; raises ``SettingsError`` if a newer version made it."""
+    return not _is_at_head(database, revision)
+
+
 def upgrade(database: Database) -> None:
     """Bring the schema to ``head()``; blocking, and safe to call from several processes at once.
 

@@ -201,6 +201,11 @@ class QueueStore:
         )
         return set(self._connection.execute(query).scalars())
 
+    def known(self, item_ids: Collection[str]) -> set[str]:
+        """Those of ``item_ids`` that have a row."""
+        query = select(vods.c.twitch_vod_id).where(vods.c.twitch_vod_id.in_(item_ids))
+        return set(self._connection.execute(query).scalars())
+
     def load_captured(self, *, limit: int) -> list[QueueItem]:
         """Items that are in their folder and not published, oldest first."""
         return self._items(
