@@ -1,0 +1,152 @@
+"""Finished files in a real Chromium, over HTTP ranges: they open, seek to the right picture and play to the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Page, async_playwright
+
+from support.mp4_media import lay_out, make_fragments
+from vodkeep.capture.model import Chapter
+from vodkeep.capture.mp4_index import Movie
+from vodkeep.capture.samples import SegmentSamples
+
+CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+# Nothing but the page is asked for: no updates, no services of the browser's maker.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+PAGE = "<!doctype html><video id=video muted preload=auto src=/media/movie.mp4></video>"
+
+OPEN = """() => new Promise((resolve, reject) => {
+    const video = document.getElementById("video");
+    const tell = () => resolve({duration: video.duration, width: video.videoWidth, height: video.videoHeight});
+    video.onerror = () => reject(video.error.message);
+    if (video.error) reject(video.error.message); else if (video.readyState >= 1) tell();
+    else video.onloadedmetadata = tell;
+})"""
+
+# The time of the picture that is shown after seeking; without a picture, the time that was sought.
+SEEK = """(seconds) => new Promise((resolve, reject) => {
+    const video = document.getElementById("video");
+    const shown = video.videoWidth
+        ? new Promise((seen) => video.requestVideoFrameCallback((_, frame) => seen(frame.mediaTime))) : null;
+    video.onerror = () => reject(video.error.message);
+    video.onseeked = async () => resolve(shown ? await shown : video.currentTime);
+    video.currentTime = seconds;
+})"""
+
+PLAY = """(seconds) => new Promise((resolve, reject) => {
+    const video = document.getElementById("video");
+    video.onerror = () => reject(video.error.message);
+    video.onseeked = () => {
+        const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
+        video.onended = () => resolve({time: video.currentTime, frames: frames()});
+        video.playbackRate = 8;
+        video.play().catch((error) => reject(String(error)));
+    };
+    video.currentTime = seconds;
+})"""
+
+
+Open = Callable[[], Awaitable[Page]]
+
+
+@pytest.fixture
+async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens a page with a video element on ``movie.mp4`` in ``tmp_path``."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    app.router.add_static("/media", tmp_path)
+    async with TestServer(app, host="127.0.0.1") as server, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+        async def open_it() -> Page:
+            page = await browser.new_page()
+            await page.goto(str(server.make_url("/")), wait_until="commit")
+            return page
+
+        yield open_it
+        await browser.close()
+
+
+async def seek(page: Page, seconds: float) -> float:
+    return float(await page.evaluate(SEEK, seconds))
+
+
+def put_off(segments: list[SegmentSamples], seconds: int) -> None:
+    for segment in segments:
+        for track in segment.tracks:
+            track.dts += seconds * track.format.timescale
+
+
+@pytest.mark.parametrize(
+    ("reserve", "apart"),
+    [
+        pytest.param(100_000, 0, id="index in front"),
+        pytest.param(1000, 0, id="index behind the media"),
+        pytest.param(100_000, 3 << 30, id="ten gigabytes"),
+    ],
+)
+async def test_a_movie_opens_seeks_and_plays(reserve: int, apart: int, tmp_path: Path, open_page: Open) -> None:
+    laid = lay_out(tmp_path / "movie.mp4", make_fragments().samples(), reserve=reserve, apart=apart)
+    laid.write_index(Movie("title", chapters=(Chapter(0, 2_000_000, "one"), Chapter(2_000_000, 6_000_000, "two"))))
+    page = await open_page()
+    opened = await page.evaluate(OPEN)
+    assert opened == {"duration": pytest.approx(6.04, abs=0.03), "width": 256, "height": 144}
+    for seconds in (3.5, 0.2, 5.9, 1.0):
+        # The first picture stands at 67 ms, then there is one every 33 ms.
+        assert await seek(page, seconds) == pytest.approx(seconds, abs=0.034)
+    played = await page.evaluate(PLAY, 0)
+    assert played["time"] == pytest.approx(6.06, abs=0.05)
+    assert played["frames"] >= 170
+
+
+async def test_it_plays_on_behind_a_hole(tmp_path: Path, open_page: Open) -> None:
+    segments = make_fragments().samples()
+    put_off(segments[1:], 7)
+    lay_out(tmp_path / "movie.mp4", segments).write_index()
+    page = await open_page()
+    assert (await page.evaluate(OPEN))["duration"] == pytest.approx(13.04, abs=0.03)
+    # In the hole stands the last picture before it, behind it the right one.
+    assert await seek(page, 5) == pytest.approx(2.05, abs=0.07)
+    assert await seek(page, 12) == pytest.approx(12, abs=0.034)
+    played = await page.evaluate(PLAY, 1)
+    assert played["time"] == pytest.approx(13.04, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "width"), [("av1", "opus", 256), ("h264-no-b", "flac", 256), (None, "aac", 0)]
+)
+async def test_other_codecs_play(video: str | None, audio: str, width: int, tmp_path: Path, open_page: Open) -> None:
+    lay_out(tmp_path / "movie.mp4", make_fragments(video, audio).samples()).write_index()
+    page = await open_page()
+    opened: dict[str, Any] = await page.evaluate(OPEN)
+    assert (opened["duration"], opened["width"]) == (pytest.approx(6.02, abs=0.03), width)
+    assert await seek(page, 4.5) == pytest.approx(4.5, abs=0.034)
+    assert (await page.evaluate(PLAY, 0))["time"] == pytest.approx(6.02, abs=0.05)
