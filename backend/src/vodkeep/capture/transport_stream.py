@@ -228,10 +228,10 @@ def _read_elementary(packets: _Packets, pid: int, name: str) -> _Elementary:
     sizes = np.diff(begins, append=len(stream))
     if (sizes < _PES_HEADER).any():
         raise SegmentDamagedError(f"a PES packet of its {name} is shorter than its header")
-    header = _PES_HEADER + flat[stream.places(begins + _PES_HEADER - 1)].astype(np.int64)
+    octets = _first_bytes(stream, begins)
+    header = _PES_HEADER + octets[:, _PES_HEADER - 1].astype(np.int64)
     if (header > sizes).any():
         raise SegmentDamagedError(f"a PES packet of its {name} is shorter than its header")
-    octets = flat[stream.places(np.minimum(begins[:, None] + np.arange(_PES_FIELDS), len(stream) - 1))]
     timed, pts, dts = _pes_headers(octets, sizes, header, name)
     skip[starts] += header
     if (skip[starts] > _PAYLOAD).any():
@@ -241,6 +241,15 @@ def _read_elementary(packets: _Packets, pid: int, name: str) -> _Elementary:
         gaps = np.flatnonzero(skip)
         stream = GappedStream(flat, gaps * _PAYLOAD, skip[gaps])
     return _Elementary(stream, begins - np.cumsum(header) + header, timed, pts, dts)
+
+
+def _first_bytes(stream: GappedStream, begins: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """As many bytes of each PES packet as a header with both times has; what is behind the stream's end is anything."""
+    places = stream.places(begins)
+    wanted: NDArray[np.int64] = places[:, None] + np.arange(_PES_FIELDS)
+    if (places % _PAYLOAD + _PES_FIELDS > _PAYLOAD).any():  # Nearly always each lies in one packet.
+        wanted = stream.places(np.minimum(begins[:, None] + np.arange(_PES_FIELDS), len(stream) - 1))
+    return stream.octets[wanted]
 
 
 def _continuous(packets: _Packets, pid: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
