@@ -324,7 +324,7 @@ def _arguments() -> argparse.Namespace:
         help="; ".join(f"{profile.name}: {profile.words}" for profile in PROFILES),
     )  # fmt: skip
     parser.add_argument("--contenders", type=_some_of(NAMES), default=",".join(NAMES), help=f"of {names}")
-    parser.add_argument("--connections", type=int, default=8, help="CAPTURE_CONNECTIONS of ours (default 8)")
+    parser.add_argument("--connections", type=int, default=32, help="CAPTURE_CONNECTIONS of ours (default 32)")
     parser.add_argument(
         "--patience", type=float, default=_PATIENCE_S, help=f"seconds for one run (default {_PATIENCE_S:.0f})"
     )

@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import urllib3
@@ -24,11 +21,11 @@ import urllib3
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
+from vodkeep.capture.tools import find_ffmpeg
 from vodkeep.clock import SystemClock
 from vodkeep.telemetry.log import configure_logging, get_logger
 
 _VIDEO_ID = "1000000001"
-_MOST_CONNECTIONS = 32
 
 
 class KnownPlaylist:
@@ -56,35 +53,26 @@ class KnownPlaylist:
         )
 
 
-def _muxer() -> object:
-    from vodkeep.capture.mux import Muxer
-
-    return Muxer(None)
-
-
 def build(data_dir: Path, url: str, connections: int) -> CaptureService:
-    """The engine as the service builds it.
+    """The engine as the service builds it."""
+    ffmpeg = find_ffmpeg(None)
+    assert ffmpeg is not None
 
-    Its parts are given by name, and only those it has: the same harness then measures an older or a newer engine,
-    which is what it is for.
-    """
-    parts: dict[str, Callable[[], object]] = {
-        "resolver": partial(KnownPlaylist, url),
-        "muxer": _muxer,
-        "pool": partial(urllib3.PoolManager, num_pools=32, maxsize=max(connections, _MOST_CONNECTIONS), block=False),
-        "rate": partial(RateLimiter, None),
-        "connections": lambda: connections,
-        "user_agent": lambda: "vodkeep/bench",
-        "clock": SystemClock,
-        "log": partial(get_logger, "vod_download"),
-    }
-    wanted: dict[str, Any] = {}
-    for field in fields(CaptureTools):
-        if field.name in parts:
-            wanted[field.name] = parts[field.name]()
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise TypeError(f"The engine wants {field.name!r}, which bench/capture/ours.py does not know yet.")
-    return CaptureService(data_dir, CaptureTools(**wanted))
+    async def no_other_way(video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise RuntimeError(f"The engine gave {video_id} up.")
+
+    tools = CaptureTools(
+        resolver=KnownPlaylist(url),
+        download_whole=no_other_way,
+        ffmpeg=ffmpeg.path,
+        pool=urllib3.PoolManager(num_pools=32, maxsize=connections, block=False),
+        rate=RateLimiter(None),
+        connections=connections,
+        user_agent="vodkeep/bench",
+        clock=SystemClock(),
+        log=get_logger("vod_download"),
+    )
+    return CaptureService(data_dir, tools)
 
 
 async def capture(url: str, target: Path, connections: int) -> None:

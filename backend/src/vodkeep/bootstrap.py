@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import anyio
@@ -17,10 +18,12 @@ from starlette.types import ASGIApp
 
 from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
-from vodkeep.capture.mux import Muxer
+from vodkeep.capture.model import Progress
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
+from vodkeep.capture.tools import find_ffmpeg
+from vodkeep.capture.whole import download_whole
 from vodkeep.catalog.app_token import AppCredentials
 from vodkeep.catalog.client import HelixClient
 from vodkeep.catalog.exchange import open_session
@@ -213,18 +216,35 @@ def build_archivist(
 ) -> Archivist:
     """The capture stage's work: resolver, fetcher, muxer and library."""
     log = get_logger("vod_download")
+    find_program = partial(find_ytdlp, settings.tools.ytdlp_path, settings.storage.data_dir)
     resolver = YtDlpResolver(
-        program=partial(find_ytdlp, settings.tools.ytdlp_path, settings.storage.data_dir),
+        program=find_program,
         args=settings.tools.ytdlp_args,
         existence=TwitchGql(session, settings.twitch.gql_url, settings.twitch.gql_client_id or ""),
         log=log,
     )
+    ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
+    ffmpeg_path = ffmpeg.path if ffmpeg is not None else "ffmpeg"  # Its absence is told when it is used.
+
+    async def download_otherwise(video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        await download_whole(
+            find_program(),
+            settings.tools.ytdlp_args,
+            video_id,
+            target,
+            ffmpeg=ffmpeg_path,
+            on_progress=on_progress,
+            log=log,
+            rate_limit=settings.pipeline.download_rate_limit,
+        )
+
     connections = settings.pipeline.capture_connections
     capture = CaptureService(
         settings.storage.data_dir,
         CaptureTools(
             resolver=wrap_resolver(resolver),
-            muxer=Muxer(settings.tools.ffmpeg_path),
+            download_whole=download_otherwise,
+            ffmpeg=ffmpeg_path,
             pool=urllib3.PoolManager(
                 num_pools=32, maxsize=connections * settings.pipeline.max_concurrent_downloads, block=False
             ),

@@ -1,4 +1,4 @@
-"""Captures one VOD: resolve, plan, fetch, mux, verify.
+"""Captures one VOD: resolve, plan, fetch into the reel, write the index, verify.
 
 What it leaves is a folder ``.work/<id>/out`` with a proven ``video.mp4`` and a thumbnail; whoever called gives that
 folder its place in the library. Until then nothing is claimed, and every step can be cut off and run again.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -20,11 +20,16 @@ import anyio.lowlevel
 import anyio.to_thread
 import urllib3
 
-from vodkeep.capture.fetch import CanceledError, GoneError, MediaClient, Meter, SegmentFetcher
+from vodkeep.capture.assemble import assemble, begin_reel
+from vodkeep.capture.download import CanceledError, GoneError, MediaClient
+from vodkeep.capture.fetch import Meter, SegmentFetcher
+from vodkeep.capture.fragment import InitTracks, read_init
 from vodkeep.capture.ledger import completeness, write_ledger
 from vodkeep.capture.model import (
     ByteRange,
+    FetchedSegment,
     Hole,
+    HoleCause,
     LedgerStretch,
     MediaPlaylist,
     PacketCounts,
@@ -33,17 +38,28 @@ from vodkeep.capture.model import (
     ResolvedVod,
     Segment,
 )
-from vodkeep.capture.mux import Labels, Muxer, Run, split_into_runs
+from vodkeep.capture.mp4_index import Movie
+from vodkeep.capture.pace import Pace
+from vodkeep.capture.plan import SavedPlan, load_plan, save_plan
 from vodkeep.capture.playlist import PlaylistError, muted_alternatives, parse_media_playlist
-from vodkeep.capture.probe import probe_segment
 from vodkeep.capture.rate import RateLimiter
+from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
+from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
 from vodkeep.capture.thumbnail import MAX_BYTES, grab_frame, is_jpeg
-from vodkeep.capture.verify import FileFacts, VerificationError, check_facts, count_joined, read_facts
+from vodkeep.capture.verify import FileFacts, check_facts, read_facts, sample_decode, spread_positions
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
-from vodkeep.errors import DiskFull, Incomplete, ServerError, StillRecording, TransientError, VodkeepError
+from vodkeep.errors import (
+    DiskFull,
+    Incomplete,
+    PermanentError,
+    ServerError,
+    StillRecording,
+    TransientError,
+    VodkeepError,
+)
 from vodkeep.telemetry.log import Logger
 
 VIDEO_NAME = "video.mp4"
@@ -52,6 +68,7 @@ _REPORT_INTERVAL_S = 0.5
 _RATE_WINDOW_REPORTS = 20
 # After this the threads of a canceled capture are left to end by themselves; they touch nothing any more.
 _CANCEL_GRACE_S = 1.5
+_DECODED_SAMPLES = 3
 _DISK_RESERVE_BYTES = 128 * 1024 * 1024
 _ASSUMED_BITRATE_BPS = 6_000_000
 
@@ -72,6 +89,15 @@ class Captured:
     segments: int
     holes: tuple[Hole, ...]
     has_thumbnail: bool
+    cut_short_by: PermanentError | None  # why no more of it can ever be had
+
+
+class DownloadWhole(Protocol):
+    """Downloads a VOD without our engine."""
+
+    async def __call__(self, video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        """Write the MP4 ``target`` in one piece; raises the errors of `vodkeep.errors`. The caller verifies it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +105,11 @@ class CaptureTools:
     """What every capture of the process shares."""
 
     resolver: Resolver
-    muxer: Muxer
+    download_whole: DownloadWhole  # for formats that we cannot take apart
+    ffmpeg: str  # program, for thumbnails only
     pool: urllib3.PoolManager
     rate: RateLimiter
-    connections: int  # parallel requests of one capture
+    connections: int  # the most parallel requests of one capture
     user_agent: str
     clock: Clock
     log: Logger
@@ -110,11 +137,15 @@ class CaptureService:
         """Capture ``folder.video_id`` into ``folder``, which the caller holds.
 
         With ``accept_holes`` a broadcast with holes is finished with what there is, and its ledger names them;
-        otherwise it ends as `Incomplete`. Cancelling keeps what the journal proves. Raises the errors of
-        `vodkeep.errors`;
-        `StillRecording` when the broadcast has not ended.
+        otherwise it ends as `Incomplete`. A broadcast that has vanished half way is finished with what was fetched
+        before, and `Captured.cut_short_by` says why. Cancelling keeps what the journal proves. Raises the errors of
+        `vodkeep.errors`; `StillRecording` when the broadcast has not ended.
         """
-        return await _Capture(self._tools, folder, on_progress).run(accept_holes)
+        capture = _Capture(self._tools, folder, on_progress)
+        try:
+            return await capture.run(accept_holes)
+        finally:
+            await anyio.to_thread.run_sync(capture.close)
 
 
 class _Capture:
@@ -127,29 +158,77 @@ class _Capture:
         self._log = tools.log.bind(vod_id=folder.video_id)
         self._cancel = threading.Event()
         self._client = MediaClient(tools.pool, tools.rate, tools.user_agent)
+        self._reel = Reel(folder.path, folder.video_id)
+        self._wake: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        self._reel.close()
 
     async def run(self, accept_holes: bool) -> Captured:
         self._on_progress(Progress(Phase.RESOLVING))
-        resolved, playlist = await self._resolve()
-        await anyio.to_thread.run_sync(self._folder.open_journal, resolved.format_id)
+        resolved, playlist, gone = await self._find_source()
+        await anyio.to_thread.run_sync(self._folder.take_back_video)
+        await anyio.to_thread.run_sync(self._reel.open, resolved.format_id)
         meter = Meter(len(playlist.segments), playlist.duration_us)
         wanted = self._plan(playlist, meter)
-        self._check_space(resolved, playlist, meter)
-        inits = await self._fetch_inits(playlist)
-        holes = await self._fetch(wanted, meter, inits)
-        if (holes and not accept_holes) or not self._folder.fetched:
-            raise _incomplete(self._folder.video_id, holes, len(playlist.segments))
+        if gone is None:
+            self._check_space(resolved, playlist, meter)
+            try:
+                holes = await self._fetch(resolved, playlist, wanted, meter)
+            except UnsupportedMediaError as error:
+                self._log.warning("format is left to another tool", reason=str(error))
+                return await self._take_whole(resolved, playlist)
+        else:
+            holes = {item.media_sequence: Hole(item.media_sequence, HoleCause.GONE, str(gone)) for item in wanted}
+        if not self._reel.extents or (holes and gone is None and not accept_holes):
+            raise gone or _incomplete(self._folder.video_id, holes, len(playlist.segments))
+        return await self._finish(resolved, playlist, meter, holes, gone)
 
+    async def _finish(
+        self,
+        resolved: ResolvedVod,
+        playlist: MediaPlaylist,
+        meter: Meter,
+        holes: Mapping[int, Hole],
+        gone: PermanentError | None,
+    ) -> Captured:
         progress = _snapshot(Phase.MUXING, meter, rate=0.0)
         self._on_progress(progress)
-        runs = split_into_runs(playlist.segments, self._folder.fetched)
-        output = await anyio.to_thread.run_sync(self._folder.fresh_output)
-        video = output / VIDEO_NAME
-        await self._mux(resolved, playlist, runs, inits, video)
+        await anyio.to_thread.run_sync(assemble, self._reel, playlist.segments, _movie(resolved))
         self._on_progress(replace(progress, phase=Phase.VERIFYING))
-        facts = await anyio.to_thread.run_sync(self._verify, video, runs)
-        has_thumbnail = await self._thumbnail(resolved, video, output / THUMBNAIL_NAME, facts.duration_us)
-        ledger = write_ledger(playlist, self._folder.fetched, holes)
+        facts = await anyio.to_thread.run_sync(self._verify, playlist)
+        fetched = {number: extent.segment for number, extent in self._reel.extents.items()}
+        return await self._hand_out(resolved, playlist, facts, fetched, holes, gone)
+
+    async def _take_whole(self, resolved: ResolvedVod, playlist: MediaPlaylist) -> Captured:
+        """Have another tool download what we cannot take apart, and judge its file as we judge our own."""
+        await anyio.to_thread.run_sync(self._reel.close)
+        target = self._folder.path / VIDEO_NAME
+        await self._tools.download_whole(self._folder.video_id, target, self._on_progress)
+        self._on_progress(Progress(Phase.VERIFYING))
+        facts = await anyio.to_thread.run_sync(read_facts, target)
+        # How many packets there should be is known to nobody; order and length are.
+        tolerance_us = max(1_000_000, *(segment.duration_us for segment in playlist.segments))
+        check_facts(facts, facts.packets, playlist.duration_us, tolerance_us)
+        nothing = PacketCounts(0, 0)
+        fetched = {
+            item.media_sequence: FetchedSegment(item.media_sequence, item.name, 0, nothing, item.muted)
+            for item in playlist.segments
+        }
+        return await self._hand_out(resolved, playlist, facts, fetched, {}, None)
+
+    async def _hand_out(
+        self,
+        resolved: ResolvedVod,
+        playlist: MediaPlaylist,
+        facts: FileFacts,
+        fetched: Mapping[int, FetchedSegment],
+        holes: Mapping[int, Hole],
+        gone: PermanentError | None,
+    ) -> Captured:
+        output = await anyio.to_thread.run_sync(self._folder.hand_out_video, VIDEO_NAME)
+        has_thumbnail = await self._thumbnail(resolved, output, facts.duration_us)
+        ledger = write_ledger(playlist, fetched, holes)
         return Captured(
             resolved=resolved,
             output=output,
@@ -160,7 +239,22 @@ class _Capture:
             segments=len(playlist.segments),
             holes=tuple(holes.values()),
             has_thumbnail=has_thumbnail,
+            cut_short_by=gone,
         )
+
+    # --- resolve and plan ----------------------------------------------------------------------------------------
+
+    async def _find_source(self) -> tuple[ResolvedVod, MediaPlaylist, PermanentError | None]:
+        """The source as it is now; or, when it is gone for good, as an earlier run saw it, with the reason."""
+        try:
+            resolved, playlist = await self._resolve()
+        except PermanentError as error:
+            saved = await anyio.to_thread.run_sync(load_plan, self._folder.path)
+            if saved is None:
+                raise
+            self._log.warning("source is gone; what was fetched is finished", reason=str(error))
+            return saved.resolved, saved.playlist(), error
+        return resolved, playlist, None
 
     async def _resolve(self) -> tuple[ResolvedVod, MediaPlaylist]:
         video_id = self._folder.video_id
@@ -178,17 +272,18 @@ class _Capture:
             raise StillRecording(f"VOD {video_id} is still being recorded.")
         if not playlist.segments:
             raise ServerError(f"The playlist of VOD {video_id} is empty.")
+        await anyio.to_thread.run_sync(save_plan, self._folder.path, SavedPlan(resolved, text))
         return resolved, playlist
 
     def _plan(self, playlist: MediaPlaylist, meter: Meter) -> list[Segment]:
         """The segments that are still wanted; those that the journal proves are entered in ``meter``."""
         wanted = []
         for segment in playlist.segments:
-            kept = self._folder.fetched.get(segment.media_sequence)
-            if kept is not None and kept.name in _names(segment):
-                meter.kept(kept.size_bytes, segment.duration_us)
+            extent = self._reel.extents.get(segment.media_sequence)
+            if extent is not None and extent.segment.name in _names(segment):
+                meter.kept(extent.segment.size_bytes, segment.duration_us)
             else:
-                self._folder.forget(segment.media_sequence)
+                self._reel.forget(segment.media_sequence)
                 wanted.append(segment)
         if meter.segments:
             self._log.info("capture resumed", kept=meter.segments, wanted=len(wanted))
@@ -198,62 +293,77 @@ class _Capture:
         with disk_errors(self._folder.path):
             free = shutil.disk_usage(self._folder.path).free
         bitrate = resolved.bitrate_bps or _ASSUMED_BITRATE_BPS
-        # Segments and the finished file lie side by side for a while.
         whole = bitrate // 8 * playlist.duration_us // 1_000_000
-        needed = max(0, 2 * whole - meter.kept_bytes) + _DISK_RESERVE_BYTES
+        needed = max(0, whole - meter.kept_bytes) + _DISK_RESERVE_BYTES
         if free < needed:
             raise DiskFull(
                 f"VOD {self._folder.video_id} needs about {needed >> 20} MiB, but only {free >> 20} MiB are free.",
                 remedy="Free some space on the disk of DATA_DIR; nothing is deleted to make room.",
             )
 
-    async def _fetch_inits(self, playlist: MediaPlaylist) -> dict[InitKey, Path]:
-        """The init sections of fMP4 segments, on disk beside them."""
-        paths: dict[InitKey, Path] = {}
-        for init in dict.fromkeys(segment.init for segment in playlist.segments):
-            if init is None or init.key in paths:
-                continue
-            path = self._folder.segments / f"init-{len(paths)}.mp4"
-            try:
-                body = await self._in_thread(
-                    lambda init=init: self._client.fetch_bytes(init.uri, self._cancel, byte_range=init.byte_range)  # type: ignore[misc]
-                )
-            except GoneError as error:
-                raise ServerError(f"An init section of VOD {self._folder.video_id} cannot be had: {error}.") from error
-            with disk_errors(path):
-                await anyio.Path(path).write_bytes(body)
-            paths[init.key] = path
-        return paths
+    # --- fetch ---------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, wanted: list[Segment], meter: Meter, inits: Mapping[InitKey, Path]) -> dict[int, Hole]:
+    async def _fetch(
+        self, resolved: ResolvedVod, playlist: MediaPlaylist, wanted: list[Segment], meter: Meter
+    ) -> dict[int, Hole]:
         token = anyio.lowlevel.current_token()
 
         def refresh() -> MediaPlaylist:
             self._log.info("playlist resolved again")
             return anyio.from_thread.run(self._resolve, token=token)[1]
 
+        def begin(first: SegmentSamples) -> None:
+            begin_reel(
+                self._reel,
+                resolved.format_id,
+                first,
+                segments=len(playlist.segments),
+                duration_us=playlist.duration_us,
+                segment_us=playlist.duration_us // len(playlist.segments),
+                movie=_movie(resolved),
+            )
+
         fetcher = SegmentFetcher(
             self._client,
-            self._folder,
+            self._reel,
             meter,
-            connections=self._tools.connections,
+            Pace(self._tools.connections),
+            most_connections=self._tools.connections,
             cancel=self._cancel,
-            inits={key: path.read_bytes() for key, path in inits.items()},
+            inits=await self._fetch_inits(playlist),
+            begin_reel=begin,
             refresh=refresh,
             log=self._log,
         )
+        self._wake = fetcher.wake
         holes: dict[int, Hole] = {}
-        failure: VodkeepError | None = None
+        failure: VodkeepError | UnsupportedMediaError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._report, meter)
             try:
                 holes = await self._in_thread(lambda: fetcher.fetch(wanted))
-            except VodkeepError as error:
+            except (VodkeepError, UnsupportedMediaError) as error:
                 failure = error  # Raised outside of the group, which would wrap it.
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return holes
+
+    async def _fetch_inits(self, playlist: MediaPlaylist) -> dict[InitKey, InitTracks]:
+        """What the init sections of fMP4 segments say."""
+        inits: dict[InitKey, InitTracks] = {}
+        for init in dict.fromkeys(segment.init for segment in playlist.segments):
+            if init is None or init.key in inits:
+                continue
+            url, byte_range = init.uri, init.byte_range
+            try:
+                body = await self._in_thread(
+                    lambda: self._client.fetch_body(url, self._cancel, byte_range=byte_range)  # noqa: B023
+                )
+                inits[init.key] = read_init(bytes(body))
+            except (GoneError, SegmentDamagedError) as error:
+                raise ServerError(f"An init section of VOD {self._folder.video_id} cannot be had: {error}.") from error
+        return inits
 
     async def _report(self, meter: Meter) -> None:
         clock = self._tools.clock
@@ -264,76 +374,6 @@ class _Capture:
             elapsed_s = history[-1][0] - history[0][0]
             rate = (history[-1][1] - history[0][1]) / elapsed_s if elapsed_s > 0 else 0.0
             self._on_progress(_snapshot(Phase.FETCHING, meter, rate))
-
-    async def _mux(
-        self,
-        resolved: ResolvedVod,
-        playlist: MediaPlaylist,
-        runs: Sequence[Run],
-        inits: Mapping[InitKey, Path],
-        target: Path,
-    ) -> None:
-        first = runs[0].segments[0]
-        probe = await anyio.to_thread.run_sync(
-            probe_segment,
-            self._folder.segment_path(first.media_sequence).read_bytes(),
-            inits[first.init.key].read_bytes() if first.init else None,
-        )
-        await self._tools.muxer.mux(
-            runs,
-            paths={
-                segment.media_sequence: self._folder.segment_path(segment.media_sequence)
-                for run in runs
-                for segment in run.segments
-            },
-            inits=inits,
-            packets=self._packets(),
-            video_codec=probe.video_codec,
-            labels=Labels(
-                title=resolved.title,
-                channel=resolved.channel_name,
-                date=resolved.date,
-                comment=f"https://www.twitch.tv/videos/{resolved.video_id}",
-                chapters=resolved.chapters,
-            ),
-            end_us=playlist.duration_us,
-            target=target,
-        )
-
-    def _packets(self) -> PacketCounts:
-        return sum((segment.packets for segment in self._folder.fetched.values()), PacketCounts(0, 0))
-
-    def _verify(self, video: Path, runs: Sequence[Run]) -> FileFacts:
-        facts = read_facts(video)
-        counted = self._packets()
-        expected = counted
-        is_ts = runs[0].segments[0].init is None
-        if is_ts and facts.packets != counted:
-            # A frame may straddle two segments; then only reading them as one stream counts it rightly.
-            expected = PacketCounts(0, 0)
-            for run in runs:
-                expected += count_joined([self._folder.segment_path(item.media_sequence) for item in run.segments])
-            boundaries = sum(len(run.segments) for run in runs)
-            if max(abs(expected.video - counted.video), abs(expected.audio - counted.audio)) > boundaries:
-                raise VerificationError("The fetched segments hold another number of packets than when they came in.")
-        tolerance_us = max(1_000_000, *(item.duration_us for run in runs for item in run.segments))
-        check_facts(facts, expected, runs[-1].end_us - runs[0].start_us, tolerance_us)
-        return facts
-
-    async def _thumbnail(self, resolved: ResolvedVod, video: Path, target: Path, duration_us: int) -> bool:
-        """Fetch Twitch's picture, else grab a frame; a missing picture never fails a capture."""
-        url = resolved.thumbnail_url
-        if url is not None:
-            try:
-                body = await self._in_thread(lambda: self._client.fetch_bytes(url, self._cancel, limit_bytes=MAX_BYTES))
-            except (GoneError, TransientError) as error:
-                self._log.info("no thumbnail at Twitch", reason=str(error))
-            else:
-                if is_jpeg(body):
-                    with disk_errors(target):
-                        await anyio.Path(target).write_bytes(body)
-                    return True
-        return await grab_frame(self._tools.muxer.program, video, target, at_s=duration_us / 10 / 1e6)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking network work in a thread that a cancellation wakes up and leaves behind."""
@@ -351,11 +391,53 @@ class _Capture:
         except anyio.get_cancelled_exc_class():
             self._cancel.set()
             self._client.abort()
+            self._wake()
             with anyio.move_on_after(_CANCEL_GRACE_S, shield=True):
                 await ended.wait()
             raise
         except CanceledError as error:
             raise AssertionError("only a cancellation stops the fetching threads") from error
+
+    # --- finish --------------------------------------------------------------------------------------------------
+
+    def _verify(self, playlist: MediaPlaylist) -> FileFacts:
+        facts = read_facts(self._reel.video_path)
+        kept = [segment for segment in playlist.segments if segment.media_sequence in self._reel.extents]
+        packets: list[FetchedSegment] = [self._reel.extents[segment.media_sequence].segment for segment in kept]
+        expected = sum((segment.packets for segment in packets), PacketCounts(0, 0))
+        tolerance_us = max(1_000_000, *(segment.duration_us for segment in kept))
+        check_facts(facts, expected, kept[-1].end_us - kept[0].start_us, tolerance_us)
+        failed = sample_decode(self._reel.video_path, spread_positions(facts.duration_us, _DECODED_SAMPLES))
+        if failed:
+            # The bytes are what Twitch has, as every check before this one says; fetching them again changes nothing.
+            self._log.warning("some frames cannot be decoded", frames=failed)
+        return facts
+
+    async def _thumbnail(self, resolved: ResolvedVod, output: Path, duration_us: int) -> bool:
+        """Fetch Twitch's picture, else grab a frame; a missing picture never fails a capture."""
+        url, target = resolved.thumbnail_url, output / THUMBNAIL_NAME
+        if url is not None:
+            try:
+                body = await self._in_thread(lambda: self._client.fetch_body(url, self._cancel, limit_bytes=MAX_BYTES))
+            except (GoneError, TransientError) as error:
+                self._log.info("no thumbnail at Twitch", reason=str(error))
+            else:
+                if is_jpeg(bytes(body)):
+                    with disk_errors(target):
+                        await anyio.Path(target).write_bytes(body)
+                    return True
+        return await grab_frame(self._tools.ffmpeg, output / VIDEO_NAME, target, at_s=duration_us / 10 / 1e6)
+
+
+def _movie(resolved: ResolvedVod) -> Movie:
+    return Movie(
+        title=resolved.title,
+        artist=resolved.channel_name,
+        date=resolved.date.date().isoformat() if resolved.date else "",
+        comment=f"https://www.twitch.tv/videos/{resolved.video_id}",
+        encoder="Vodkeep",
+        chapters=resolved.chapters,
+    )
 
 
 def _names(segment: Segment) -> set[str]:
@@ -376,7 +458,7 @@ def _snapshot(phase: Phase, meter: Meter, rate: float) -> Progress:
 
 
 def _incomplete(video_id: str, holes: Mapping[int, Hole], total: int) -> Incomplete:
-    first = next(iter(sorted(holes.values(), key=lambda hole: hole.media_sequence)))
+    first = min(holes.values(), key=lambda hole: hole.media_sequence)
     return Incomplete(
         f"{len(holes)} of {total} segments of VOD {video_id} cannot be had; "
         f"the first is number {first.media_sequence}: {first.sentence}.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 import av.error
@@ -14,6 +15,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -60,49 +62,80 @@ def read_facts(path: Path, *, sha256: str | None = None, on_bytes: Callable[[int
 
     With ``sha256`` known already the file is read once and not twice. ``on_bytes`` is told the size of each packet.
     """
-    try:
-        with av.open(str(path), mode="r") as container:
-            streams = [stream for stream in container.streams if stream.type in ("video", "audio")]
-            packets = dict.fromkeys((stream.index for stream in streams), 0)
-            last_dts: dict[int, int] = {}
-            in_order = True
-            first_us, end_us = None, 0
-            for packet in container.demux(streams):
-                if not packet.size:
-                    continue
-                on_bytes(packet.size)
-                index = packet.stream.index
-                packets[index] += 1
-                if packet.dts is not None:
-                    in_order &= index not in last_dts or packet.dts > last_dts[index]
-                    last_dts[index] = packet.dts
-                if packet.pts is not None and packet.time_base is not None:
-                    start = int(packet.pts * packet.time_base * 1_000_000)
-                    first_us = start if first_us is None else min(first_us, start)
-                    end_us = max(end_us, start + int((packet.duration or 0) * packet.time_base * 1_000_000))
-            facts = tuple(
-                StreamFacts(
-                    kind=stream.type,
-                    codec=stream.codec_context.name if stream.codec_context else "",
-                    packets=packets[stream.index],
-                    width=getattr(stream, "width", None) or None,
-                    height=getattr(stream, "height", None) or None,
-                    fps=float(rate) if (rate := getattr(stream, "average_rate", None)) else None,
-                )
-                for stream in streams
-            )
-    except (av.error.FFmpegError, OSError) as error:
-        raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+        # Two passes over pages that are in memory once; neither has to wait for the other.
+        digest = pool.submit(hash_file, path) if sha256 is None else None
+        try:
+            with av.open(str(path), mode="r") as container:
+                streams = [*container.streams.video, *container.streams.audio]
+                tallies = {stream.index: _Tally() for stream in streams}
+                for packet in container.demux(streams):
+                    if packet.size:
+                        on_bytes(packet.size)
+                        tallies[packet.stream_index].count(packet.dts, packet.pts, packet.duration)
+                facts = tuple(_describe(stream, tallies[stream.index]) for stream in streams)
+                spans = [
+                    span
+                    for stream in streams
+                    if stream.time_base is not None and (span := tallies[stream.index].span_us(stream.time_base))
+                ]
+            checksum = digest.result() if digest is not None else sha256 or ""
+        except (av.error.FFmpegError, OSError) as error:
+            raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
     return FileFacts(
         size_bytes=path.stat().st_size,
-        sha256=sha256 or hash_file(path),
-        duration_us=end_us - (first_us or 0),
+        sha256=checksum,
+        duration_us=max((end for _, end in spans), default=0) - min((start for start, _ in spans), default=0),
         packets=PacketCounts(
             sum(fact.packets for fact in facts if fact.kind == "video"),
             sum(fact.packets for fact in facts if fact.kind == "audio"),
         ),
         streams=facts,
-        in_order=in_order,
+        in_order=all(tally.in_order for tally in tallies.values()),
+    )
+
+
+class _Tally:
+    """What has passed of one stream; plain integers, because hundreds of packets pass for each second of film."""
+
+    __slots__ = ("end", "first", "in_order", "last_dts", "packets")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.in_order = True
+        self.last_dts: int | None = None
+        self.first: int | None = None
+        self.end = 0
+
+    def count(self, dts: int | None, pts: int | None, duration: int | None) -> None:
+        self.packets += 1
+        if dts is not None:
+            if self.last_dts is not None and dts <= self.last_dts:
+                self.in_order = False
+            self.last_dts = dts
+        if pts is not None:
+            if self.first is None or pts < self.first:
+                self.first = pts
+            end = pts + (duration or 0)
+            if end > self.end:
+                self.end = end
+
+    def span_us(self, time_base: Fraction) -> tuple[int, int] | None:
+        """Where the stream's presentation begins and ends, or None when it has no times."""
+        if self.first is None:
+            return None
+        return int(self.first * time_base * 1_000_000), int(self.end * time_base * 1_000_000)
+
+
+def _describe(stream: Stream, tally: _Tally) -> StreamFacts:
+    rate = getattr(stream, "average_rate", None)
+    return StreamFacts(
+        kind=stream.type,
+        codec=stream.codec_context.name if stream.codec_context else "",
+        packets=tally.packets,
+        width=getattr(stream, "width", None) or None,
+        height=getattr(stream, "height", None) or None,
+        fps=float(rate) if rate else None,
     )
 
 
@@ -185,41 +218,3 @@ def _count_failures(decoder: VideoCodecContext | AudioCodecContext, packet: Pack
         return sum(frame.is_corrupt for frame in decoder.decode(packet))
     except av.error.FFmpegError:
         return 1
-
-
-def count_joined(paths: Sequence[Path]) -> PacketCounts:
-    """Count the packets of transport stream segments read as one stream, the way a muxer sees them.
-
-    A frame that begins in one segment and ends in the next is one packet here and none, or two, when the segments are
-    counted one by one. Raises `VerificationError` when they cannot be read.
-    """
-    video = audio = 0
-    try:
-        with av.open(_Joined(paths), mode="r", format="mpegts") as container:
-            for packet in container.demux():
-                if packet.size:
-                    video += packet.stream.type == "video"
-                    audio += packet.stream.type == "audio"
-    except (av.error.FFmpegError, OSError) as error:
-        raise VerificationError(f"The fetched segments cannot be read: {error}") from error
-    return PacketCounts(video, audio)
-
-
-class _Joined:
-    """Files, one after the other, as a readable stream for the demuxer."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = deque(paths)
-        self._file: IO[bytes] | None = None
-
-    def read(self, size: int) -> bytes:
-        while True:
-            if self._file is None:
-                if not self._paths:
-                    return b""
-                self._file = self._paths.popleft().open("rb")
-            chunk = self._file.read(size)
-            if chunk:
-                return chunk
-            self._file.close()
-            self._file = None

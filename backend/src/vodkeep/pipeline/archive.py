@@ -6,7 +6,6 @@ not fetched a second time; an item that an interrupted run had placed is found b
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -20,6 +19,7 @@ from vodkeep.capture.service import THUMBNAIL_NAME, VIDEO_NAME, Captured, Captur
 from vodkeep.capture.workfolder import WORK_DIR_NAME, WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
+from vodkeep.errors import PermanentError
 from vodkeep.keep.library import Library, LibraryItem, describe_file
 from vodkeep.keep.manifest import (
     MANIFEST_NAME,
@@ -55,12 +55,13 @@ class Archivist:
         """Keep one broadcast; see ``pipeline.stages.CaptureStage``."""
         folder = self._capture.work_folder(item.twitch_vod_id)
         with folder.hold():
+            captured: Captured | None = None
             kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase)
             if kept is None:
                 captured = await self._capture.capture(folder, on_progress=on_progress, accept_holes=accept_holes)
                 # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
                 kept = await anyio.to_thread.run_sync(self._place, item, folder, captured)
-            return _captured_item(kept)
+            return _captured_item(kept, captured.cut_short_by if captured is not None else None)
 
     @property
     def resolver(self) -> Resolver:
@@ -111,10 +112,12 @@ class Archivist:
         path = self._library.folder_for(
             channel=manifest.channel, date=manifest.date, title=manifest.title, video_id=manifest.video_id
         )
+        there = self._library.find(path, manifest.video_id)
+        if there is not None and there.manifest.completeness > manifest.completeness:
+            # What Twitch offers now is less than what was captured before.
+            self._log.warning("item kept as it was", vod_id=item.twitch_vod_id, path=str(path))
+            return there
         self._library.place(captured.output, folder.path, path)
-        # The segments have served; the rest of the folder stays until the row is written.
-        with disk_errors(folder.segments):
-            shutil.rmtree(folder.segments)
         return LibraryItem(path, manifest)
 
 
@@ -154,11 +157,12 @@ def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
     )
 
 
-def _captured_item(kept: LibraryItem) -> CapturedItem:
+def _captured_item(kept: LibraryItem, cut_short_by: PermanentError | None) -> CapturedItem:
     video = kept.manifest.file(VIDEO_NAME)
     return CapturedItem(
         path=str(kept.path / VIDEO_NAME),
         bytes=video.size_bytes if video is not None else 0,
         duration_ms=kept.manifest.duration_ms,
         completeness=kept.manifest.completeness,
+        cut_short_by=cut_short_by,
     )

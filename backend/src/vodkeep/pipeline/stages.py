@@ -13,7 +13,7 @@ import anyio
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.errors import DatabaseUnavailable, Incomplete, VodkeepError
+from vodkeep.errors import DatabaseUnavailable, Incomplete, PermanentError, VodkeepError
 from vodkeep.pipeline.breaker import Breaker, BreakerPolicy, Verdict, after_attempt, renew_probe, take_probe
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.health_store import AVG_DOWNLOAD_MS, AVG_TOTAL_MS, HealthStore
@@ -48,6 +48,7 @@ class CapturedItem:
     bytes: int  # its size
     duration_ms: int
     completeness: float  # 0..1, exactly 1.0 only without any hole in the ledger
+    cut_short_by: PermanentError | None = None  # why no more of it can ever be had
 
 
 class CaptureStage(Protocol):
@@ -470,7 +471,14 @@ class CaptureRunner:
             await self._clock.sleep(wait_s)
 
 
-def _falls_short(part: CapturedItem) -> Incomplete:
+def _falls_short(part: CapturedItem) -> VodkeepError:
+    if part.cut_short_by is not None:
+        cause = part.cut_short_by
+        return PermanentError(
+            f"{cause} {part.completeness:.2%} of it had been captured before and is kept.",
+            code=cause.code,
+            remedy=cause.remedy,
+        )
     return Incomplete(
         f"Only {part.completeness:.2%} of the broadcast could be captured; the ledger in its manifest names the holes.",
         remedy="Reprocess the item if Twitch offers the rest again.",

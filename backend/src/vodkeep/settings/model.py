@@ -255,8 +255,8 @@ class PipelineSettings(Group):
     )
     capture_connections: forms.Connections = _variable(
         "CAPTURE_CONNECTIONS",
-        "8",
-        "Connections per download. Some lines are capped per connection; more of them then go faster.",
+        "32",
+        "The most connections of one download. It begins with few and takes more only while that makes it faster.",
     )
 
 

@@ -46,7 +46,7 @@ def test_without_any_variable_everything_has_its_default() -> None:
     assert pipeline.retry_cooldown == timedelta(minutes=10)
     assert pipeline.breaker_threshold == 5
     assert pipeline.breaker_cooldown == timedelta(minutes=5)
-    assert pipeline.capture_connections == 8
+    assert pipeline.capture_connections == 32
     assert (settings.uploads.enabled, settings.uploads.ownership) == (False, None)
     assert (settings.uploads.daily_limit, settings.uploads.backfill_daily_limit) == (10, 10)
     assert (settings.log.level, settings.log.format) == ("info", "text")
@@ -94,7 +94,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("DOWNLOAD_RATE_LIMIT", "1.5mb/s", lambda s: s.pipeline.download_rate_limit, 1_500_000),
         ("DOWNLOAD_RATE_LIMIT", "2MiB", lambda s: s.pipeline.download_rate_limit, 2 * 1024 * 1024),
         ("DOWNLOAD_RATE_LIMIT", "250000", lambda s: s.pipeline.download_rate_limit, 250_000),
-        ("CAPTURE_CONNECTIONS", "32", lambda s: s.pipeline.capture_connections, 32),
+        ("CAPTURE_CONNECTIONS", "8", lambda s: s.pipeline.capture_connections, 8),
         ("YTDLP_ARGS", "--proxy 'http://a b'", lambda s: s.tools.ytdlp_args, ("--proxy", "http://a b")),
         ("CORS_ALLOWED_ORIGINS", "https://A.org/, http://b:81", lambda s: s.web.cors_allowed_origins,
          ("https://a.org", "http://b:81")),
