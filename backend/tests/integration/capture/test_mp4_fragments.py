@@ -96,24 +96,25 @@ def mangle(content: bytes, rng: random.Random) -> bytes:
     mangled = bytearray(content)
     structure = max(64, content.find(b"mdat") + 8)
     for _ in range(rng.randint(1, 5)):
-        position = rng.randrange(structure if rng.random() < 0.9 else len(mangled)) % max(1, len(mangled))
-        match rng.randrange(6):
-            case 0:
-                mangled[position] ^= 1 << rng.randrange(8)
-            case 1:
-                mangled[position : position + 4] = rng.choice([0, 1, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF]).to_bytes(
-                    4, "big"
-                )
-            case 2:
-                del mangled[position : position + rng.randint(1, 40)]
-            case 3:
-                mangled[position:position] = mangled[position : position + rng.randint(1, 40)]
-            case 4:
-                mangled[position : position + 400] = bytes(400)
-            case _:
-                del mangled[rng.randrange(len(mangled)) :]
         if not mangled:
             break
+        position = rng.randrange(min(structure, len(mangled)) if rng.random() < 0.9 else len(mangled))
+        # Changes that move what follows break the boxes at once, so they are rarer than those that go deeper.
+        match rng.randrange(12):
+            case 0:
+                del mangled[position : position + rng.randint(1, 40)]
+            case 1:
+                mangled[position:position] = mangled[position : position + rng.randint(1, 40)]
+            case 2:
+                del mangled[rng.randrange(len(mangled)) :]
+            case 3:
+                end = min(len(mangled), position + 400)
+                mangled[position:end] = bytes(end - position)
+            case 4 | 5 | 6:
+                value = rng.choice([0, 1, 8, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, rng.randrange(1 << 16)])
+                mangled[position : position + 4] = value.to_bytes(4, "big")
+            case _:
+                mangled[position] ^= 1 << rng.randrange(8)
     return bytes(mangled)
 
 
