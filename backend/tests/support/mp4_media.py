@@ -106,6 +106,19 @@ def make_fragments(video: str | None = "h264", audio: str | None = "aac", *, sec
         return Fragments((folder / "init.mp4").read_bytes(), bodies)
 
 
+@cache
+def make_transport_segments(video: str, audio: str, *, seconds: int = 6) -> tuple[bytes, ...]:
+    """Segments of two seconds as transport streams."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_ffmpeg(
+            *("-v", "error", *inputs(video, audio, seconds)),
+            *("-f", "hls", "-hls_time", "2", "-hls_playlist_type", "vod"),
+            *("-hls_segment_filename", str(folder / "%03d.ts"), str(folder / "list.m3u8")),
+        )
+        return tuple(path.read_bytes() for path in sorted(folder.glob("*.ts")))
+
+
 def split_stream(stream: bytes) -> Fragments:
     """A fragmented file as one initialization section and one segment, cut before its first moof."""
     at = stream.index(b"moof") - 4

@@ -28,6 +28,7 @@ from support.mp4_media import (
     lay_out,
     make_fragments,
     make_movie,
+    make_transport_segments,
     packets_of,
     read_packets,
     run_ffmpeg,
@@ -44,6 +45,7 @@ from vodkeep.capture.mp4_index import (
     write_index,
 )
 from vodkeep.capture.samples import SegmentSamples, TrackFormat
+from vodkeep.capture.transport_stream import read_transport_stream
 
 KINDS: tuple[Literal["video", "audio"], ...] = ("video", "audio")
 
@@ -231,7 +233,25 @@ def test_a_copy_by_ffmpeg_is_the_same_movie(video: str, audio: str, tmp_path: Pa
     stream = tmp_path / "stream.mp4"
     stream.write_bytes(fragments.init + b"".join(fragments.bodies))
     run_ffmpeg("-v", "error", "-i", str(stream), "-c", "copy", str(tmp_path / "theirs.mp4"))
-    ours, theirs = make_movie(tmp_path / "ours.mp4", fragments.samples()), tmp_path / "theirs.mp4"
+    assert_same_movie(make_movie(tmp_path / "ours.mp4", fragments.samples()), tmp_path / "theirs.mp4")
+
+
+def test_a_copy_of_a_transport_stream_by_ffmpeg_is_the_same_to_the_tick(tmp_path: Path) -> None:
+    bodies = make_transport_segments("h264", "aac")
+    stream = tmp_path / "stream.ts"
+    stream.write_bytes(b"".join(bodies))
+    run_ffmpeg("-v", "error", "-i", str(stream), "-c", "copy", str(tmp_path / "theirs.mp4"))
+    segments = [read_transport_stream(body) for body in bodies]
+    laid = lay_out(tmp_path / "ours.mp4", segments)
+    # The movie begins with what is presented first; the stream's clock began anywhere.
+    begin = min(Fraction(int((track.dts + track.cts).min()), track.format.timescale) for track in segments[0].tracks)
+    laid.write_index(later={track.format.kind: -round(begin * track.format.timescale) for track in segments[0].tracks})
+    assert read_packets(laid.path) == read_packets(tmp_path / "theirs.mp4")
+    assert_same_movie(laid.path, tmp_path / "theirs.mp4")
+    assert_plays(laid.path)
+
+
+def assert_same_movie(ours: Path, theirs: Path) -> None:
     for kind in KINDS:
         own, other = read_packets(ours)[kind], read_packets(theirs)[kind]
         assert [(packet.content, packet.key) for packet in own] == [(packet.content, packet.key) for packet in other]
