@@ -23,7 +23,7 @@ def keep(home: Home, **env: str) -> int:
     service = home.start(**env)
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     check_kept(home, ids.PLAIN)
-    assert len(service.lines("download started")) == 1
+    assert len(service.lines("download started")) == 1, service.tail()
     return home.segment_requests(ids.PLAIN).total()
 
 
@@ -50,7 +50,7 @@ def test_being_asked_to_slow_down(home_of: HomeOf) -> None:
     assert requests == SEGMENTS_OF_PLAIN + 3
     entries = home.standin.requests.entries(SEGMENTS)
     for refused in (entry for entry in entries if entry.status == 429):
-        (later,) = [entry for entry in entries if entry.path == refused.path and entry.time > refused.time]
+        later = next(entry for entry in entries if entry.path == refused.path and entry.time > refused.time)
         # Timestamps are the server's; the wait began when its answer came in.
         assert later.time - refused.time >= timedelta(seconds=0.99)
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.home import CHANNEL, Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import HeldMuxer, slow_segments
+from support.slow import HeldFfmpeg, slow_segments
 from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.scenario import ids
 
@@ -75,13 +75,13 @@ def test_killed_while_resolving(home_of: HomeOf) -> None:
     check_kept_once(home, service)
 
 
-def test_killed_while_muxing(home_of: HomeOf) -> None:
+def test_killed_when_the_film_is_finished(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
-    muxer = HeldMuxer(home.root)
-    service = home.start(FFMPEG_PATH=str(muxer.program))
-    muxer.wait_until_reached()
+    held = HeldFfmpeg(home.root, home.standin)
+    service = home.start(FFMPEG_PATH=str(held.program))
+    held.wait_until_reached()
     wait_until(lambda: home.vod(ids.PLAIN)["download_state"] == "verifying", "the row says that everything is fetched")
-    assert any(str(muxer.program) in command for command in home.processes().values())
+    assert any(str(held.program) in command for command in home.processes().values())
     at = kill(home, service)
     service = home.start()
     service.wait_for("vod processed", vod_id=ids.PLAIN)
@@ -104,11 +104,11 @@ def _moved(home: Home) -> Path:
 @pytest.mark.parametrize("moment", [_manifest_written, _move_noted, _moved])
 def test_killed_around_the_move(home_of: HomeOf, moment: Callable[[Home], Path]) -> None:
     home = home_of(ids.PLAIN)
-    muxer = HeldMuxer(home.root)
-    service = home.start(FFMPEG_PATH=str(muxer.program))
-    muxer.wait_until_reached()
+    held = HeldFfmpeg(home.root, home.standin)
+    service = home.start(FFMPEG_PATH=str(held.program))
+    held.wait_until_reached()
     path = str(moment(home))
-    muxer.release()
+    held.release()
     # Milliseconds decide here, so this looks without a pause.
     wait_until(lambda: os.path.exists(path), f"{path} is there", every_s=0)  # noqa: PTH110
     at = kill(home, service)
@@ -120,13 +120,13 @@ def test_killed_around_the_move(home_of: HomeOf, moment: Callable[[Home], Path])
 
 def test_killed_between_the_move_and_the_row(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(ids.PLAIN, dsn=dsn)
-    muxer = HeldMuxer(home.root)
-    service = home.start(FFMPEG_PATH=str(muxer.program))
-    muxer.wait_until_reached()
+    held = HeldFfmpeg(home.root, home.standin)
+    service = home.start(FFMPEG_PATH=str(held.program))
+    held.wait_until_reached()
     with home.locked_rows():
-        muxer.release()
-        segments = home.data_dir / ".work" / ids.PLAIN / "segments"
-        wait_until(lambda: _moved(home).exists() and not segments.exists(), "it has its place")
+        held.release()
+        output = home.data_dir / ".work" / ids.PLAIN / "out"
+        wait_until(lambda: _moved(home).exists() and not output.exists(), "it has its place")
         at = kill(home, service)
     assert home.vod(ids.PLAIN)["processed"] == 0
     service = home.start()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from support.home import Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import HeldMuxer, slow_segments
+from support.slow import HeldFfmpeg, slow_segments
 from vodkeep_standin.scenario import ids
 
 LIMIT_S = 30.0
@@ -45,9 +45,9 @@ def test_stopped_while_fetching(home_of: HomeOf) -> None:
 
 def test_stopped_while_a_program_runs(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
-    muxer = HeldMuxer(home.root)
-    service = home.start(FFMPEG_PATH=str(muxer.program))
-    muxer.wait_until_reached()
+    held = HeldFfmpeg(home.root, home.standin)
+    service = home.start(FFMPEG_PATH=str(held.program))
+    held.wait_until_reached()
     ended = stop(home, service)
     service = home.start()
     service.wait_for("vod processed", vod_id=ids.PLAIN)

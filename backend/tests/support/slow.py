@@ -10,6 +10,7 @@ import imageio_ffmpeg
 
 from support.service import wait_until
 from vodkeep_standin.faults.latency import Latency
+from vodkeep_standin.faults.status import Status
 from vodkeep_standin.server import Standin
 
 SEGMENTS = "/edge/*/chunked/[0-9]*"
@@ -21,12 +22,17 @@ def slow_segments(standin: Standin, delay_ms: float) -> int:
     return standin.faults.add(Latency(delay_ms), path=SEGMENTS)
 
 
-class HeldMuxer:
-    """An ffmpeg that writes the beginning of a file and then waits to be released."""
+class HeldFfmpeg:
+    """An ffmpeg that writes the beginning of a file and then waits to be released.
 
-    def __init__(self, folder: Path) -> None:
+    The service calls it for the picture of a broadcast that has none at Twitch, when the film is finished and verified
+    and the item is not: the last moment before it is put into its place.
+    """
+
+    def __init__(self, folder: Path, standin: Standin) -> None:
+        standin.faults.add(Status(404), path="/edge/thumbs/*")
         self.program = folder / "held-ffmpeg"
-        self._reached, self._gate = folder / "muxing", folder / "gate"
+        self._reached, self._gate = folder / "reached", folder / "gate"
         os.mkfifo(self._gate)
         self.program.write_text(
             "#!/bin/sh\n"
@@ -39,8 +45,8 @@ class HeldMuxer:
         self.program.chmod(stat.S_IRWXU)
 
     def wait_until_reached(self) -> None:
-        """Return once everything is fetched and the muxer has begun."""
-        wait_until(self._reached.exists, "the muxer begins")
+        """Return once the film is finished and the program has begun."""
+        wait_until(self._reached.exists, "ffmpeg begins")
 
     def release(self) -> None:
         """Let the real ffmpeg do its work."""

@@ -18,6 +18,8 @@ _SETTLE_S = 0.3
 _WORTH_IT = 1.15
 # A line can get better; a level that did not pay is tried again after this long.
 _HOLD_S = 20.0
+# One trouble halves the level once, however many requests it hits.
+_THROTTLE_S = 1.0
 
 
 class Pace:
@@ -34,6 +36,7 @@ class Pace:
         self._window_start = monotonic() + _SETTLE_S
         self._window_bytes = 0
         self._hold_until: float | None = None
+        self._throttled_until = monotonic()
 
     @property
     def level(self) -> int:
@@ -60,6 +63,9 @@ class Pace:
         """The other side asked us to slow down, or broke under us: halve the level and stay there for a while."""
         with self._lock:
             now = self._monotonic()
+            if now < self._throttled_until:  # Requests that were under way together fail together.
+                return
+            self._throttled_until = now + _THROTTLE_S
             self._level = self._paid_level = max(1, self._level // 2)
             self._paid_rate = 0.0
             self._hold_until = now + _HOLD_S

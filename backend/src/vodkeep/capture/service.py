@@ -461,6 +461,6 @@ def _incomplete(video_id: str, holes: Mapping[int, Hole], total: int) -> Incompl
     first = min(holes.values(), key=lambda hole: hole.media_sequence)
     return Incomplete(
         f"{len(holes)} of {total} segments of VOD {video_id} cannot be had; "
-        f"the first is number {first.media_sequence}: {first.sentence}.",
+        f"the first is number {first.media_sequence}: {first.sentence.rstrip('.')}.",
         remedy="Twitch may serve them later; what was fetched is kept meanwhile.",
     )

@@ -53,6 +53,7 @@ def test_being_throttled_halves_the_level_and_holds_it() -> None:
     line = Line(32, per_connection=5e6, total=1e12)
     line.run(5)
     line.pace.throttled()
+    line.pace.throttled()  # of the same trouble
     assert line.pace.level == 16
     line.run(10)
     assert line.pace.level == 16
@@ -66,4 +67,5 @@ def test_it_never_falls_below_one_nor_rises_above_its_cap() -> None:
     assert max(line.levels) == 3
     for _ in range(10):
         line.pace.throttled()
+        line.now += 1
     assert line.pace.level == 1
