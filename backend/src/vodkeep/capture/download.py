@@ -266,7 +266,10 @@ class _Transfer:
                 broken = error
             if position - before < _LEAST_PROGRESS_BYTES:
                 raise broken
-            response = self._open_range(position + shift, target.end + shift)
+            try:
+                response = self._open_range(position + shift, target.end + shift)
+            except GoneError:  # There is no more of it than came, whatever was announced.
+                raise broken from None
             if response.status != 206:  # It does not know ranges, or the resource has changed meanwhile.
                 response.close()
                 raise broken
