@@ -21,7 +21,18 @@ from vodkeep.bootstrap import open_kept_database
 from vodkeep.catalog.model import video_id_from
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.pipeline.recheck import Finding, Subject, Verdict, check, plan_all, plan_one, reconsider, repair
+from vodkeep.errors import SettingsError
+from vodkeep.pipeline.recheck import (
+    Finding,
+    Subject,
+    Verdict,
+    check,
+    is_unplugged,
+    plan_all,
+    plan_one,
+    reconsider,
+    repair,
+)
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.printing import say
 from vodkeep.settings import Settings
@@ -86,6 +97,13 @@ class _Verify:
 
     async def run(self) -> int:
         subjects = await self._subjects()
+        if self._options.repair and await anyio.to_thread.run_sync(is_unplugged, subjects, self._library):
+            raise SettingsError(
+                [
+                    f"Not one of the folders that the database names is there. If {self._library} is the right place"
+                    " and its disk is mounted, repair the items one by one."
+                ]
+            )
         told: list[dict[str, object]] = []
         counts: Counter[Verdict] = Counter()
         bad = False

@@ -8,7 +8,8 @@ copy from its next VOD on, and a kill at any instant leaves either the old copy 
 ::
 
     .tools/lock                  held (flock) by whoever changes something here
-    .tools/current               JSON: the folders that were in force, the last of them is
+    .tools/current               JSON: the folders that were in force, the last of them is; and which yt-dlp was
+                                 installed then, because a newer one that comes with Vodkeep puts copies out of force
     .tools/yt-dlp-2026.11.20/    a copy, with the launcher that runs it
     .tools/staging-.../          a copy that is being installed or tried; of no value when nobody holds the lock
 """
@@ -16,6 +17,7 @@ copy from its next VOD on, and a kill at any instant leaves either the old copy 
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -120,8 +122,9 @@ Trial = Callable[[ToolCommand], Awaitable[str]]
 class ToolShelf:
     """The yt-dlps below ``DATA_DIR/.tools``."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, installed_version: Callable[[], str | None] | None = None) -> None:
         self.root = data_dir.absolute() / TOOLS_DIR_NAME
+        self._installed_version = installed_version or installed_ytdlp_version
 
     def current(self) -> ToolCommand | None:
         """The copy in force; None when that is the one installed with Vodkeep (or none is whole any more)."""
@@ -257,19 +260,27 @@ class ToolShelf:
         return folder
 
     def _history(self) -> tuple[str, ...]:
-        """The names in ``current``; a file that cannot be read means that nothing was upgraded."""
+        """The names in ``current``; none when it cannot be read, or an update of Vodkeep brought a newer yt-dlp."""
         try:
-            names = json.loads((self.root / _CURRENT_NAME).read_text("utf-8"))
+            note = json.loads((self.root / _CURRENT_NAME).read_text("utf-8"))
         except (OSError, ValueError):
             return ()
-        if not isinstance(names, list):
+        copies = note.get("copies") if isinstance(note, dict) else None
+        if not isinstance(copies, list):
             return ()
-        return tuple(name for name in names if isinstance(name, str) and _COPY.fullmatch(name))
+        names = tuple(name for name in copies if isinstance(name, str) and _COPY.fullmatch(name))
+        installed = self._installed_version()
+        if names and installed is not None and installed != note.get("beside"):
+            copied = names[-1].removeprefix(_COPY_PREFIX).split("-")[0]
+            if _version_key(installed) > _version_key(copied):
+                return ()
+        return names
 
     def _write_history(self, names: Sequence[str]) -> None:
+        note = {"copies": list(names), "beside": self._installed_version()}
         with disk_errors(self.root):
             fresh = self.root / f"{_CURRENT_NAME}.new"
-            fresh.write_text(json.dumps(list(names)) + "\n", "utf-8")
+            fresh.write_text(json.dumps(note) + "\n", "utf-8")
             sync(fresh)
             fresh.replace(self.root / _CURRENT_NAME)
             sync(self.root)
@@ -287,6 +298,14 @@ class ToolShelf:
     @staticmethod
     def _command(folder: Path) -> ToolCommand:
         return ToolCommand((sys.executable, str(folder / _LAUNCHER_NAME)), Origin.UPGRADE)
+
+
+def installed_ytdlp_version() -> str | None:
+    """The version of the yt-dlp that lies beside our own code; None when there is none."""
+    try:
+        return importlib.metadata.version("yt-dlp")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 async def tool_version(command: ToolCommand, flag: str = "--version") -> str:

@@ -17,6 +17,7 @@ class FileProblem:
 
     name: str
     sentence: str
+    denied: bool = False  # we may not read it, which says nothing about the file
 
 
 def check_files(folder: Path, manifest: Manifest, on_bytes: Callable[[int], None]) -> tuple[FileProblem, ...]:
@@ -41,23 +42,25 @@ def _check_file(folder: Path, entry: FileEntry, on_bytes: Callable[[int], None])
     problem = _problem_of(folder, entry, tell)
     if problem is not None and told < entry.size_bytes:
         on_bytes(entry.size_bytes - told)
-    return FileProblem(entry.name, problem) if problem is not None else None
+    return problem
 
 
-def _problem_of(folder: Path, entry: FileEntry, on_bytes: Callable[[int], None]) -> str | None:
+def _problem_of(folder: Path, entry: FileEntry, on_bytes: Callable[[int], None]) -> FileProblem | None:
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts or not name.parts:
-        return "has a name that leads out of the item's folder"
+        return FileProblem(entry.name, "has a name that leads out of the item's folder")
     path = folder / name
     try:
         size = path.stat().st_size
         if size != entry.size_bytes:
-            return f"has {size} bytes, and the manifest says {entry.size_bytes}"
-        return None if hash_file(path, on_bytes) == entry.sha256 else "has another checksum than the manifest says"
+            return FileProblem(entry.name, f"has {size} bytes, and the manifest says {entry.size_bytes}")
+        if hash_file(path, on_bytes) != entry.sha256:
+            return FileProblem(entry.name, "has another checksum than the manifest says")
     except FileNotFoundError:
-        return "is missing"
+        return FileProblem(entry.name, "is missing")
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return FileProblem(entry.name, f"cannot be read: {error.strerror}", denied=isinstance(error, PermissionError))
+    return None
 
 
 def find_folders(library: Path) -> Iterator[PurePosixPath]:

@@ -6,7 +6,7 @@ only if the item's row is still the one that was there before the files were rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +27,8 @@ from vodkeep.pipeline.store import FenceLost, QueueStore, UnknownItem
 _TOLERANCE_MS = 10_500
 _POSITIONS = 8
 _EVENT_KIND = "verify"
+_DENIED = "It may not be read, which fetching it again does not mend."
+_VIDEO_IS_WHOLE = "Its video is as it was captured, so it is not fetched again."
 
 
 class Verdict(StrEnum):
@@ -64,7 +66,7 @@ class Finding:
     verdict: Verdict
     problems: tuple[str, ...] = ()  # sentences without their full stop
     notes: tuple[str, ...] = ()  # worth knowing, and no damage
-    video_is_whole: bool = False  # what is damaged is beside the picture
+    not_mended: str = ""  # why fetching it again would not help, as a sentence; empty when it would
 
     @property
     def is_bad(self) -> bool:
@@ -102,6 +104,12 @@ def plan_one(video_id: str, row: QueueItem | None, library: Path) -> Subject:
     return Subject(video_id, row, None)
 
 
+def is_unplugged(subjects: Sequence[Subject], library: Path) -> bool:
+    """Whether several items are named and not one of their folders is there: a disk that is not mounted, probably."""
+    folders = [each.folder for each in subjects if each.row is not None and each.folder is not None]
+    return len(folders) > 1 and not any((library / folder).exists() for folder in folders)
+
+
 def folder_of(row: QueueItem) -> PurePosixPath | None:
     """The folder that the row names, relative to the library; None when it names none or one outside."""
     if row.downloaded_path is None:
@@ -120,7 +128,8 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
     try:
         manifest = load_manifest(library / folder)
     except ManifestError as error:
-        return Finding(subject, Verdict.DAMAGED, (f"{MANIFEST_NAME}: {error}",))
+        denied = _DENIED if isinstance(error.__cause__, PermissionError) else ""
+        return Finding(subject, Verdict.DAMAGED, (f"{MANIFEST_NAME}: {error}",), not_mended=denied)
     if manifest is None:
         there = (library / folder).is_dir()
         sentence = f"{MANIFEST_NAME} is missing" if there else f"there is no folder {folder}"
@@ -129,19 +138,20 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
         return Finding(subject, Verdict.DAMAGED, (f"the folder holds VOD {manifest.video_id}",))
     problems = check_files(library / folder, manifest, on_bytes)
     said = [f"{problem.name} {problem.sentence}" for problem in problems]
-    video_is_whole = manifest.file(VIDEO_NAME) is not None and all(problem.name != VIDEO_NAME for problem in problems)
     if manifest.file(VIDEO_NAME) is None:
         said.append("the manifest names no video")
     elif deep and (library / folder / VIDEO_NAME).is_file():
         said += _check_video(library / folder / VIDEO_NAME, manifest, on_bytes)
-    notes = []
+    not_mended, notes = "", []
+    if any(problem.denied for problem in problems):
+        not_mended = _DENIED
+    elif manifest.file(VIDEO_NAME) is not None and all(problem.name != VIDEO_NAME for problem in problems):
+        not_mended = _VIDEO_IS_WHOLE
     if row is None:
         notes.append("the database does not know this folder")
     if manifest.completeness < 1.0:
         notes.append(f"{manifest.completeness:.2%} of the broadcast was captured")
-    return Finding(
-        subject, Verdict.DAMAGED if said else Verdict.FINE, tuple(said), tuple(notes), video_is_whole=video_is_whole
-    )
+    return Finding(subject, Verdict.DAMAGED if said else Verdict.FINE, tuple(said), tuple(notes), not_mended)
 
 
 def reconsider(finding: Finding, now: QueueItem | None) -> Finding:
@@ -165,8 +175,8 @@ def repair(unit: UnitOfWork, finding: Finding, now: datetime, *, corr: str | Non
         return "Nothing is to be repaired."
     if finding.subject.row is None:
         return "The database does not know this folder, so nothing is fetched again; `vodkeep archive` does that."
-    if finding.video_is_whole:
-        return "Its video is whole, so it is not fetched again."
+    if finding.not_mended:
+        return finding.not_mended
     try:
         item = QueueStore(unit.connection).retry(item_id, now, corr=corr)
     except (IllegalMove, FenceLost):

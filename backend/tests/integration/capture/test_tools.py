@@ -268,4 +268,22 @@ async def test_the_copy_before_is_used_when_the_one_in_force_is_gone(shelf: Shel
     (shelf.root / "yt-dlp-2030.1.2" / "launch.py").unlink()
 
     assert await shelf.in_force() == "2030.1.1"
-    assert json.loads((shelf.root / "current").read_text()) == ["yt-dlp-2030.1.1", "yt-dlp-2030.1.2"]
+    note = json.loads((shelf.root / "current").read_text())
+    assert note["copies"] == ["yt-dlp-2030.1.1", "yt-dlp-2030.1.2"]
+
+
+async def test_a_newer_one_that_comes_with_vodkeep_puts_copies_out_of_force(shelf: Shelf, wheels: Path) -> None:
+    """Else the copy in the data folder would hide every later update."""
+    ytdlp_wheel(wheels, "2030.1.1")
+    await shelf.install()
+    data_dir = shelf.root.parent
+
+    assert ToolShelf(data_dir, lambda: "2029.12.31").current() is not None
+    assert ToolShelf(data_dir, lambda: None).current() is not None
+    assert ToolShelf(data_dir, lambda: "2030.02.01").current() is None
+
+
+async def test_an_older_one_that_was_asked_for_stays_in_force(shelf: Shelf, wheels: Path) -> None:
+    ytdlp_wheel(wheels, "2020.1.1")
+    await shelf.install("2020.1.1")
+    assert await shelf.in_force() == "2020.1.1"

@@ -16,7 +16,7 @@ from vodkeep.capture.verify import read_facts
 from vodkeep.db.engine import Database
 from vodkeep.keep.library import describe_file
 from vodkeep.keep.manifest import MANIFEST_NAME, LedgerEntry, Manifest, StreamEntry, write_manifest
-from vodkeep.pipeline.recheck import Finding, Subject, Verdict, check, plan_all, plan_one, repair
+from vodkeep.pipeline.recheck import Finding, Subject, Verdict, check, is_unplugged, plan_all, plan_one, repair
 from vodkeep.pipeline.store import QueueStore
 
 FOLDER = PurePosixPath("chan/2026-11-22 A broadcast [100]")
@@ -229,6 +229,34 @@ def test_an_item_not_captured_yet_and_one_that_is_not_there(shelf: Shelf, rows: 
     rows.add("200")
     assert "it is pending" in shelf.look(subject_of(database, shelf, "200")).problems[0]
     assert shelf.look(subject_of(database, shelf, "300")).problems == ("there is no item 300",)
+
+
+def test_a_file_that_may_not_be_read_is_told_and_not_fetched_again(
+    shelf: Shelf, rows: Rows, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: Path, _: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("vodkeep.keep.fixity.hash_file", deny)
+    finding = shelf.look(subject_of(database, shelf))
+
+    assert "video.mp4 cannot be read: Permission denied" in finding.problems
+    with database.unit_of_work() as unit:
+        assert "may not be read" in repair(unit, finding, NOW)
+        unit.commit()
+    assert rows.get("100")["download_state"] == "done"
+
+
+def test_a_disk_that_is_not_mounted_is_not_a_lost_library(shelf: Shelf, rows: Rows, database: Database) -> None:
+    rows.add("300", download_state="done", processed=1, downloaded_path="chan/gone [300]/video.mp4")
+    with database.unit_of_work(write=False) as unit:
+        placed = QueueStore(unit.connection).load_placed()
+
+    assert not is_unplugged(plan_all(placed, shelf.root), shelf.root)
+    shelf.folder.rename(shelf.root / "unmounted")
+    assert is_unplugged(plan_all(placed, shelf.root), shelf.root)
+    # A single one may well be lost.
+    assert not is_unplugged(plan_all(placed[:1], shelf.root), shelf.root)
 
 
 def test_all_means_rows_and_folders(shelf: Shelf, rows: Rows, database: Database) -> None:
