@@ -58,8 +58,8 @@ def build(data_dir: Path, url: str, connections: int) -> CaptureService:
     ffmpeg = find_ffmpeg(None)
     assert ffmpeg is not None
 
-    async def no_other_way(video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        raise RuntimeError(f"The engine gave {video_id} up.")
+    async def no_other_way(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise RuntimeError(f"The engine gave {resolved.video_id} up.")
 
     tools = CaptureTools(
         resolver=KnownPlaylist(url),

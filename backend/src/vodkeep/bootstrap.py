@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
-from vodkeep.capture.model import Progress
+from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
@@ -222,20 +222,22 @@ def build_archivist(
         args=settings.tools.ytdlp_args,
         existence=TwitchGql(session, settings.twitch.gql_url, settings.twitch.gql_client_id or ""),
         log=log,
+        qualities=settings.pipeline.qualities,
     )
     ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
     ffmpeg_path = ffmpeg.path if ffmpeg is not None else "ffmpeg"  # Its absence is told when it is used.
 
-    async def download_otherwise(video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
+    async def download_otherwise(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
         await download_whole(
             find_program(),
             settings.tools.ytdlp_args,
-            video_id,
+            resolved.video_id,
             target,
             ffmpeg=ffmpeg_path,
             on_progress=on_progress,
             log=log,
             rate_limit=settings.pipeline.download_rate_limit,
+            format_id=resolved.format_id,
         )
 
     connections = settings.pipeline.capture_connections

@@ -7,6 +7,7 @@ upgrading it is the cure.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
+from vodkeep.capture.rendition import Rendition, choose_rendition
 from vodkeep.capture.tool_messages import ToolMessage, ToolVerdict, classify_tool_output
 from vodkeep.capture.tools import Origin, ToolCommand, ToolShelf
 from vodkeep.errors import (
@@ -28,6 +30,7 @@ from vodkeep.errors import (
     TransientError,
     VodkeepError,
 )
+from vodkeep.quality import Qualities
 from vodkeep.telemetry.log import Logger
 
 SITE_URL = "https://www.twitch.tv"
@@ -35,6 +38,10 @@ SITE_URL = "https://www.twitch.tv"
 # Four requests of at most 20 s each, and slack for a slow NAS.
 _DEADLINE_S = 120.0
 _SOCKET_TIMEOUT_S = 20
+# With one of these in YTDLP_ARGS an operator chooses by yt-dlp's rules, which then count and not ours.
+_FORMAT_OPTIONS = re.compile(r"-[fS].*|--format(-sort)?(=.*)?", re.DOTALL)
+
+ChooseRendition = Callable[[str, object], Rendition | None]
 
 
 class Resolver(Protocol):
@@ -63,13 +70,18 @@ class YtDlpResolver:
         args: Sequence[str],
         existence: ExistenceCheck,
         log: Logger,
+        qualities: Qualities = Qualities(),  # noqa: B008 - a value that never changes
         site_url: str = SITE_URL,
     ) -> None:
-        """``program`` is asked before each VOD, so that an upgrade counts at once; ``args`` come before the address."""
+        """``program`` is asked before each VOD, so that an upgrade counts at once; ``args`` come before the address.
+
+        ``qualities`` are not looked at when ``args`` choose a format.
+        """
         self._program = program
         self._args = tuple(args)
         self._existence = existence
         self._log = log
+        self._qualities = qualities
         self._site_url = site_url
 
     async def resolve(self, video_id: str) -> ResolvedVod:
@@ -83,7 +95,15 @@ class YtDlpResolver:
             self._log.debug("yt-dlp", vod_id=video_id, line=line[:500])
         if result.returncode != 0:
             await self._raise_reason(video_id, result.stderr)
-        return read_resolved(result.stdout, video_id)
+        resolved = read_resolved(result.stdout, video_id, self._choose)
+        wish = str(self._qualities.of(resolved.channel))
+        self._log.info("rendition chosen", vod_id=video_id, rendition=resolved.format_id, quality=wish)
+        return resolved
+
+    def _choose(self, channel: str, listed: object) -> Rendition | None:
+        if any(_FORMAT_OPTIONS.fullmatch(word) for word in self._args):
+            return None
+        return choose_rendition(listed, self._qualities.of(channel))
 
     def _command(self, video_id: str) -> list[str]:
         return [
@@ -178,13 +198,20 @@ def error_for(message: ToolMessage, video_id: str, *, exists: bool) -> VodkeepEr
             )
 
 
-def read_resolved(output: bytes, video_id: str) -> ResolvedVod:
-    """Read the JSON of ``yt-dlp -J``; raises `TransientError` (``tool_failed``) when it lacks what we need."""
+def read_resolved(
+    output: bytes, video_id: str, choose: ChooseRendition = lambda _channel, _listed: None
+) -> ResolvedVod:
+    """Read the JSON of ``yt-dlp -J``; raises `TransientError` (``tool_failed``) when it lacks what we need.
+
+    ``choose`` gets the channel's login and ``formats`` as listed; None leaves the choice to yt-dlp.
+    """
     try:
         info = json.loads(output)
         if not isinstance(info, dict):
             raise TypeError("not an object")
-        url = info["url"]
+        channel = (_text(info.get("uploader_id")) or "unknown").lower()
+        rendition = choose(channel, info.get("formats"))
+        url = rendition.url if rendition is not None else info["url"]
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise ValueError("no playlist address")
     except (ValueError, KeyError, TypeError) as error:
@@ -194,18 +221,18 @@ def read_resolved(output: bytes, video_id: str) -> ResolvedVod:
             remedy="Try `vodkeep tools upgrade`, or point YTDLP_PATH to another one.",
         ) from error
     duration_s = _number(info.get("duration"))
-    bitrate_kbps = _number(info.get("tbr"))
+    bitrate_kbps = _number(info.get("tbr")) if rendition is None else rendition.bitrate_bps / 1000
     version = info.get("_version")
     return ResolvedVod(
         video_id=video_id,
-        channel=(_text(info.get("uploader_id")) or "unknown").lower(),
+        channel=channel,
         channel_name=_text(info.get("uploader")) or _text(info.get("uploader_id")) or "unknown",
         title=_text(info.get("title")) or "",
         date=_instant(info.get("timestamp")),
         duration_s=duration_s,
         still_recording=info.get("is_live") is True,
         playlist_url=url,
-        format_id=_text(info.get("format_id")) or "",
+        format_id=rendition.format_id if rendition is not None else _text(info.get("format_id")) or "",
         bitrate_bps=int(bitrate_kbps * 1000) if bitrate_kbps else None,
         thumbnail_url=_thumbnail(info),
         chapters=_chapters(info.get("chapters"), duration_s),

@@ -95,8 +95,11 @@ class Captured:
 class DownloadWhole(Protocol):
     """Downloads a VOD without our engine."""
 
-    async def __call__(self, video_id: str, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        """Write the MP4 ``target`` in one piece; raises the errors of `vodkeep.errors`. The caller verifies it."""
+    async def __call__(self, resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        """Write the rendition as the MP4 ``target``, in one piece; raises the errors of `vodkeep.errors`.
+
+        The caller verifies it.
+        """
         ...
 
 
@@ -204,7 +207,7 @@ class _Capture:
         """Have another tool download what we cannot take apart, and judge its file as we judge our own."""
         await anyio.to_thread.run_sync(self._reel.close)
         target = self._folder.path / VIDEO_NAME
-        await self._tools.download_whole(self._folder.video_id, target, self._on_progress)
+        await self._tools.download_whole(resolved, target, self._on_progress)
         self._on_progress(Progress(Phase.VERIFYING))
         facts = await anyio.to_thread.run_sync(read_facts, target)
         # How many packets there should be is known to nobody; order and length are.

@@ -52,14 +52,15 @@ async def download_whole(
     connections: int = 4,
     rate_limit: int | None = None,
     labels: str | None = None,
+    format_id: str = "",
     site_url: str = SITE_URL,
 ) -> None:
     """Download a VOD with yt-dlp and write ``target``, an MP4; it appears in one piece when everything went well.
 
     ``args`` are the operator's (YTDLP_ARGS) and have the last word. ``rate_limit`` is in bytes per second (yt-dlp
-    counts it per connection, so then there is one). ``labels`` are title and chapters in ffmpeg's metadata format. Work
-    happens in a folder beside ``target``, removed at the end however it comes. A finished file proves nothing: verify
-    it.
+    counts it per connection, so then there is one). ``labels`` are title and chapters in ffmpeg's metadata format.
+    ``format_id`` is the rendition by yt-dlp's name; empty leaves the choice to yt-dlp. Work happens in a folder beside
+    ``target``, removed at the end however it comes. A finished file proves nothing: verify it.
 
     Raises what `YtDlpResolver.resolve` raises, `Incomplete` when a segment cannot be had, `DiskFull`, `ChildTimeout`,
     or `TransientError` (``mux_failed``).
@@ -68,7 +69,7 @@ async def download_whole(
     await anyio.to_thread.run_sync(_make_anew, folder)
     try:
         media = await _download(
-            _command(program, args, video_id, folder, ffmpeg, connections, rate_limit, site_url),
+            _command(program, args, video_id, folder, ffmpeg, connections, rate_limit, format_id, site_url),
             video_id,
             folder,
             on_progress,
@@ -126,15 +127,18 @@ def _command(
     ffmpeg: str,
     connections: int,
     rate_limit: int | None,
+    format_id: str,
     site_url: str,
 ) -> list[str]:
+    # A name with a quote in it would end the filter; then yt-dlp's own choice has to do.
+    named = format_id and '"' not in format_id and "\\" not in format_id
     return [
         *program.argv,
         # A person's own configuration file must not change what an archive holds.
         "--ignore-config",
         "--no-playlist",
         "--no-mtime",
-        *("--format", "b/bv*+ba/ba"),
+        *("--format", f'b*[format_id="{format_id}"]' if named else "b/bv*+ba/ba"),
         *("--newline", "--progress-template", f"download:{_MARK}%(progress.{{{_FIELDS}}})j"),
         # Without it a missing segment ends with exit code 0 and a hole.
         "--abort-on-unavailable-fragments",

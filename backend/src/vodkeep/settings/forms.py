@@ -23,6 +23,7 @@ from pydantic import GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
 from vodkeep.durations import format_duration, parse_duration
+from vodkeep.quality import Quality, parse_quality
 from vodkeep.settings.dsn import MASK, mask_address, parse_dsn
 
 FOLDER_PLACEHOLDERS = ("channel", "date", "title", "id")
@@ -188,6 +189,25 @@ def _logins(text: str) -> tuple[str, ...]:
                 f'must be Twitch logins (1 to 25 of a-z, 0-9 and _) with commas between, which "{item}" is not'
             ) from error
     return tuple(dict.fromkeys(logins))
+
+
+def _channel_qualities(text: str) -> tuple[tuple[str, Quality], ...]:
+    wishes: dict[str, Quality] = {}
+    for item in _items(text):
+        name, equals, wish = item.rpartition("=")
+        if not equals:
+            raise ValueError('must be channels with a quality each, such as "somebody=audio,another=720p60"')
+        try:
+            login, quality = parse_login(name.strip()), parse_quality(wish)
+        except ValueError as error:
+            raise ValueError(f'has "{item}" in it, which {error}') from error
+        if wishes.setdefault(login, quality) != quality:
+            raise ValueError(f"must name one quality for {login}, not {wishes[login]} and {quality}")
+    return tuple(wishes.items())
+
+
+def _show_qualities(value: tuple[tuple[str, Quality], ...]) -> str:
+    return ",".join(f"{login}={quality}" for login, quality in value)
 
 
 def _items(text: str) -> list[str]:
@@ -397,6 +417,10 @@ Limit = Annotated[int | None, Form("count", _limit)]
 Days = Annotated[int | None, Form("days", _limit)]
 Switch = Annotated[bool, Form("1 or 0", _switch)]
 Rate = Annotated[int | None, Form("bytes per second", parse_rate, show=_show_rate)]
+Wish = Annotated[Quality, Form("quality", parse_quality)]
+ChannelWishes = Annotated[
+    tuple[tuple[str, Quality], ...], Form("login=quality, commas between", _channel_qualities, show=_show_qualities)
+]
 Login = Annotated[str | None, Form("login", parse_login)]
 Logins = Annotated[tuple[str, ...], Form("logins, commas between", _logins)]
 WebUrl = Annotated[str, Form("web address", _web_url, mask=mask_address)]

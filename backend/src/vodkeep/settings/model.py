@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import URL
 
+from vodkeep.quality import Qualities
 from vodkeep.settings import forms
 from vodkeep.settings.dsn import parse_dsn
 
@@ -258,6 +259,23 @@ class PipelineSettings(Group):
         "32",
         "The most connections of one download. It begins with few and takes more only while that makes it faster.",
     )
+    quality: forms.Wish = _variable(
+        "VOD_QUALITY",
+        "best",
+        "What is fetched: `best`, `audio`, or a height such as `720p` or `1080p60`. What a broadcast does not have is "
+        "replaced by the next lower, else the next higher.",
+    )
+    channel_qualities: forms.ChannelWishes = _variable(
+        "VOD_QUALITY_CHANNELS",
+        "",
+        "Channels with a quality of their own instead of VOD_QUALITY.",
+        example="somebody=audio,another=720p60",
+    )
+
+    @property
+    def qualities(self) -> Qualities:
+        """What is asked for, channel by channel."""
+        return Qualities(self.quality, self.channel_qualities)
 
 
 class UploadSettings(Group):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vodkeep.capture.client import read_video_exists
 from vodkeep.capture.model import Chapter
+from vodkeep.capture.rendition import Rendition
 from vodkeep.capture.resolve import read_resolved
 from vodkeep.errors import ServerError, TransientError
 
@@ -82,3 +83,23 @@ def test_a_null_video_without_errors_does_not_exist() -> None:
 def test_a_service_fault_is_never_a_deletion(status: int, body: bytes) -> None:
     with pytest.raises(ServerError):
         read_video_exists(status, body)
+
+
+def test_the_channel_and_the_list_decide_which_rendition_is_taken() -> None:
+    asked: list[tuple[str, object]] = []
+
+    def choose(channel: str, listed: object) -> Rendition | None:
+        asked.append((channel, listed))
+        return Rendition("480p30", "https://edge/480p30/index-dvr.m3u8", 480, 30.0, 1_200_000, source=False)
+
+    resolved = read_resolved(json.dumps({**INFO, "formats": [1, 2]}).encode(), "123", choose)
+
+    assert asked == [("nightotter", [1, 2])]
+    assert (resolved.format_id, resolved.playlist_url) == ("480p30", "https://edge/480p30/index-dvr.m3u8")
+    assert resolved.bitrate_bps == 1_200_000
+
+
+def test_without_a_choice_it_is_ytdlps() -> None:
+    resolved = read_resolved(json.dumps(INFO).encode(), "123", lambda _channel, _listed: None)
+
+    assert (resolved.format_id, resolved.playlist_url) == ("1080p60__source_", "https://edge/chunked/index-dvr.m3u8")

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vodkeep.errors import SettingsError
-from vodkeep.settings import HttpAddress, PipelineSettings, Settings, Source, declared_variables, load_settings
+from vodkeep.settings import (
+    HttpAddress,
+    PipelineSettings,
+    Settings,
+    Source,
+    declared_variables,
+    describe,
+    load_settings,
+)
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -298,3 +306,33 @@ def test_a_group_can_be_made_by_field_names() -> None:
 def test_data_dirs_of_two_settings_do_not_mix() -> None:
     one, two = load_settings({"DATA_DIR": "/one"}), load_settings({"DATA_DIR": "/two"})
     assert [settings.database.url().database for settings in (one, two)] == ["/one/vodkeep.db", "/two/vodkeep.db"]
+
+
+def test_qualities_count_everywhere_but_where_a_channel_has_its_own() -> None:
+    settings = load_settings({"VOD_QUALITY": "1080P60", "VOD_QUALITY_CHANNELS": " #Otter = audio, heron=720p ,"})
+    qualities = settings.pipeline.qualities
+    assert [str(qualities.of(login)) for login in ("otter", "heron", "stork")] == ["audio", "720p", "1080p60"]
+    (row,) = [row for row in describe(settings) if row.name == "VOD_QUALITY_CHANNELS"]
+    assert row.value_masked == "otter=audio,heron=720p"
+    assert str(load_settings({}).pipeline.qualities.of("otter")) == "best"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("VOD_QUALITY", "hd", "must be best, audio, or a height such as 720p, 1080p60 or 480p30"),
+        (
+            "VOD_QUALITY_CHANNELS",
+            "otter",
+            'must be channels with a quality each, such as "somebody=audio,another=720p60"',
+        ),
+        ("VOD_QUALITY_CHANNELS", "otter=hd", 'has "otter=hd" in it, which must be best, audio'),
+        ("VOD_QUALITY_CHANNELS", "ot ter=720p", 'has "ot ter=720p" in it, which must be a Twitch login'),
+        ("VOD_QUALITY_CHANNELS", "otter=720p,OTTER=480p", "must name one quality for otter, not 720p and 480p"),
+    ],
+)
+def test_a_quality_that_is_none_stops_the_start(name: str, value: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({name: value})
+    (problem,) = refused.value.problems
+    assert problem.startswith(f'{name} is "{value}" but {words}')
