@@ -36,6 +36,10 @@ _CONTENT_RANGE = re.compile(r"^bytes (\d{1,15})-(\d{1,15})/(\d{1,15})$")
 OnBytes = Callable[[int], None]
 
 
+def _fresh(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 class CanceledError(Exception):
     """The capture was told to stop; nothing is wrong."""
 
@@ -78,7 +82,7 @@ class MediaClient:
 
     def fetch_text(self, url: str, cancel: threading.Event) -> str:
         """Fetch a playlist; raises like `fetch_body`."""
-        return self.fetch_body(url, cancel, limit_bytes=_MAX_PLAYLIST_BYTES).decode("utf-8", "replace")
+        return str(self.fetch_body(url, cancel, limit_bytes=_MAX_PLAYLIST_BYTES), "utf-8", "replace")
 
     def fetch_body(
         self,
@@ -91,17 +95,18 @@ class MediaClient:
         parts: int = 1,
         expected_bytes: int = 0,
         executor: ThreadPoolExecutor | None = None,
-    ) -> bytearray:
+        allocate: Callable[[int], memoryview] = _fresh,
+    ) -> memoryview:
         """Fetch one resource, or ``byte_range`` of it, whole.
 
         With ``parts`` above 1, about so many ranges of it are fetched at the same time by ``executor``, each about
         ``expected_bytes / parts`` long; a server that does not know ranges is asked for the whole. A body that breaks
-        off is continued from there where the server allows it.
+        off is continued from there where the server allows it. ``allocate`` gives the memory for so many bytes.
 
         Raises `GoneError` for 4xx that say so, `RateLimited`, `ServerError` for 5xx and impossible answers,
         `NetworkError` for no or a broken answer, `CanceledError` soon after ``cancel`` is set.
         """
-        transfer = _Transfer(self, url, cancel, limit_bytes, on_bytes)
+        transfer = _Transfer(self, url, cancel, limit_bytes, on_bytes, allocate)
         if byte_range is not None:
             return transfer.fetch_range(byte_range)
         if parts > 1 and executor is not None:
@@ -175,41 +180,47 @@ class _Transfer:
     """One body under way."""
 
     def __init__(
-        self, client: MediaClient, url: str, cancel: threading.Event, limit_bytes: int, on_bytes: OnBytes
+        self,
+        client: MediaClient,
+        url: str,
+        cancel: threading.Event,
+        limit_bytes: int,
+        on_bytes: OnBytes,
+        allocate: Callable[[int], memoryview],
     ) -> None:
         self._client = client
         self._url = url
         self._cancel = cancel
         self._limit = limit_bytes
         self._on_bytes = on_bytes
+        self._allocate = allocate
         self._validator: str | None = None
 
-    def fetch_whole(self) -> bytearray:
+    def fetch_whole(self) -> memoryview:
         return self._whole(self._client.open(self._url, self._cancel, {}))
 
-    def fetch_range(self, wanted: ByteRange) -> bytearray:
-        body = bytearray(self._checked(wanted.length))
+    def fetch_range(self, wanted: ByteRange) -> memoryview:
+        body = self._allocate(self._checked(wanted.length))
         response = self._open_range(wanted.offset, wanted.offset + wanted.length)
         if response.status != 206:
             response.close()
             raise ServerError("The media server ignores byte ranges, but the playlist needs them.")
-        self._fill(response, _Target(memoryview(body), 0, wanted.length), shift=wanted.offset)
+        self._fill(response, _Target(body, 0, wanted.length), shift=wanted.offset)
         return body
 
-    def fetch_in_parts(self, part_bytes: int, executor: ThreadPoolExecutor) -> bytearray:
+    def fetch_in_parts(self, part_bytes: int, executor: ThreadPoolExecutor) -> memoryview:
         response = self._open_range(0, part_bytes)
         if response.status != 206:
             return self._whole(response)
         total = self._checked(_total_of(response))
-        body = bytearray(total)
-        view = memoryview(body)
+        body = self._allocate(total)
         self._validator = response.headers.get("ETag")
         edges = [*range(0, total, part_bytes), total]
         futures: list[Future[None]] = [
-            executor.submit(self._fetch_part, _Target(view, start, end)) for start, end in pairwise(edges[1:])
+            executor.submit(self._fetch_part, _Target(body, start, end)) for start, end in pairwise(edges[1:])
         ]
         try:
-            self._fill(response, _Target(view, 0, min(part_bytes, total)), shift=0)
+            self._fill(response, _Target(body, 0, min(part_bytes, total)), shift=0)
         finally:
             wait(futures)
         for future in futures:
@@ -219,24 +230,24 @@ class _Transfer:
     def _fetch_part(self, target: _Target) -> None:
         self._fill(self._open_range(target.start, target.end), target, shift=0)
 
-    def _whole(self, response: urllib3.HTTPResponse) -> bytearray:
+    def _whole(self, response: urllib3.HTTPResponse) -> memoryview:
         """Read a plain 200 answer to its end."""
         self._validator = response.headers.get("ETag")
         length = response.headers.get("Content-Length", "")
         if length.isdecimal():
             size = self._checked(int(length))
-            body = bytearray(size)
-            self._fill(response, _Target(memoryview(body), 0, size), shift=0)
+            body = self._allocate(size)
+            self._fill(response, _Target(body, 0, size), shift=0)
             return body
-        body = bytearray()
+        grown = bytearray()
 
         def take(chunk: bytes) -> None:
-            body.extend(chunk)
-            self._checked(len(body))
+            grown.extend(chunk)
+            self._checked(len(grown))
             self._on_bytes(len(chunk))
 
         self._client.read(response, self._cancel, take)
-        return body
+        return memoryview(grown)
 
     def _fill(self, response: urllib3.HTTPResponse, target: _Target, *, shift: int) -> None:
         """Read ``response`` into ``target``, going on with a new request where it breaks off.

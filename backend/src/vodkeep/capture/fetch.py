@@ -9,8 +9,9 @@ with one segment is answered here by a bounded number of tries; what is left ove
 - an *outage*: a run of failures with no success between them, which says nothing about any segment. Fetching stops
   and the cause is raised; everything kept so far stays kept.
 
-Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are held
-and one at a time is taken apart.
+Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are
+held, in buffers that are used again, and one at a time is taken apart, always by the same thread. Fresh pages for each
+body would cost more than everything else that is done with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from vodkeep.capture.download import CanceledError, GoneError, MediaClient
 from vodkeep.capture.fragment import InitTracks, read_fragment
@@ -119,8 +121,7 @@ class SegmentFetcher:
         self._holes: dict[int, Hole] = {}
         self._failures_in_a_row = 0
         self._outage: BaseException | None = None
-        # Taking a body apart needs two more times its size for a moment.
-        self._dismantling = threading.Lock()
+        self._buffers: list[_Buffer] = []  # used again, the last one first
 
     def fetch(self, segments: Iterable[Segment]) -> dict[int, Hole]:
         """Fetch ``segments``; blocks until all are kept, and returns the holes by media sequence.
@@ -130,12 +131,13 @@ class SegmentFetcher:
         self._queue.extend(segments)
         count = min(self._most_connections, len(self._queue))
         with (
+            ThreadPoolExecutor(1, thread_name_prefix="dismantle") as dismantler,
             ThreadPoolExecutor(max(1, self._most_connections), thread_name_prefix="part") as parts,
             ThreadPoolExecutor(max(1, count), thread_name_prefix="segment") as workers,
         ):
             for _ in range(count):
                 # Each worker logs under the correlation id of the capture that it works for.
-                workers.submit(contextvars.copy_context().run, self._work, parts)
+                workers.submit(contextvars.copy_context().run, self._work, _Hands(parts, dismantler))
         if self._cancel.is_set():
             raise CanceledError
         if self._outage is not None:
@@ -149,10 +151,10 @@ class SegmentFetcher:
 
     # --- workers -------------------------------------------------------------------------------------------------
 
-    def _work(self, parts: ThreadPoolExecutor) -> None:
+    def _work(self, hands: _Hands) -> None:
         while (segment := self._take()) is not None:
             try:
-                hole = self._fetch_one(segment, parts)
+                hole = self._fetch_one(segment, hands)
             except CanceledError:
                 self.wake()
                 return
@@ -209,7 +211,7 @@ class SegmentFetcher:
 
     # --- one segment ---------------------------------------------------------------------------------------------
 
-    def _fetch_one(self, segment: Segment, parts: ThreadPoolExecutor) -> Hole | None:
+    def _fetch_one(self, segment: Segment, hands: _Hands) -> Hole | None:
         """Try until the segment is kept (None) or its tries are used up (a hole)."""
         sequence = segment.media_sequence
         if segment.gap:
@@ -220,7 +222,7 @@ class SegmentFetcher:
             generation, uris = self._addresses.of(segment)
             uri = uris[min(alternative, len(uris) - 1)]
             try:
-                self._keep(segment, uri, parts)
+                self._keep(segment, uri, hands)
             except GoneError as error:
                 if alternative + 1 < len(uris):
                     alternative += 1
@@ -258,32 +260,42 @@ class SegmentFetcher:
                 self._note_success()
                 return None
 
-    def _keep(self, segment: Segment, uri: str, parts: ThreadPoolExecutor) -> None:
-        body = self._client.fetch_body(
-            uri,
-            self._cancel,
-            byte_range=segment.byte_range,
-            parts=self._parts(),
-            expected_bytes=self._body_bytes,
-            executor=parts,
-            on_bytes=self._received,
-        )
-        name = uri.split("?", 1)[0].rsplit("/", 1)[-1]
-        with self._dismantling:
-            if self._cancel.is_set():  # The folder may belong to somebody else by now.
-                raise CanceledError
+    def _keep(self, segment: Segment, uri: str, hands: _Hands) -> None:
+        buffer = self._take_buffer()
+        try:
+            body = self._client.fetch_body(
+                uri,
+                self._cancel,
+                byte_range=segment.byte_range,
+                parts=self._parts(),
+                expected_bytes=self._body_bytes,
+                executor=hands.parts,
+                allocate=buffer.part,
+                on_bytes=self._received,
+            )
             self._body_bytes = max(1, (self._body_bytes * 3 + len(body)) // 4)
-            samples = self._dismantle(segment, body)
-            if not self._reel.is_begun:
-                self._begin_reel(samples)
-            kept = self._reel.append(segment.media_sequence, name, is_muted_name(name), samples)
-        self._meter.kept(kept.size_bytes, segment.duration_us)
+            name = uri.split("?", 1)[0].rsplit("/", 1)[-1]
+            hands.dismantler.submit(self._append, segment, name, body).result()
+        finally:
+            with self._lock:
+                self._buffers.append(buffer)
 
-    def _dismantle(self, segment: Segment, body: bytearray) -> SegmentSamples:
-        whole = bytes(body)
+    def _take_buffer(self) -> _Buffer:
+        with self._lock:
+            return self._buffers.pop() if self._buffers else _Buffer()
+
+    def _append(self, segment: Segment, name: str, body: memoryview) -> None:
+        """Take a body apart and make the segment count."""
+        if self._cancel.is_set():  # The folder may belong to somebody else by now.
+            raise CanceledError
         if segment.init is None:
-            return read_transport_stream(whole)
-        return read_fragment(whole, self._inits[segment.init.key])
+            samples = read_transport_stream(body)
+        else:
+            samples = read_fragment(body, self._inits[segment.init.key])
+        if not self._reel.is_begun:
+            self._begin_reel(samples)
+        kept = self._reel.append(segment.media_sequence, name, is_muted_name(name), samples)
+        self._meter.kept(kept.size_bytes, segment.duration_us)
 
     def _received(self, amount_bytes: int) -> None:
         self._meter.received(amount_bytes)
@@ -296,6 +308,27 @@ class SegmentFetcher:
         wait_s = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**tries) * random.uniform(0.5, 1.0)
         if self._cancel.wait(max(wait_s, min(asked_s or 0.0, _MAX_RETRY_AFTER_S))) or self._stop.is_set():
             raise CanceledError
+
+
+@dataclass(frozen=True, slots=True)
+class _Hands:
+    """Threads that work for the segment threads."""
+
+    parts: ThreadPoolExecutor  # each downloads a part of a body
+    dismantler: ThreadPoolExecutor  # the one that takes bodies apart
+
+
+class _Buffer:
+    """Memory for one body after the other."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def part(self, size: int) -> memoryview:
+        """So many bytes of it, of any content."""
+        if len(self._content) < size:
+            self._content = bytearray(size + size // 8)
+        return memoryview(self._content)[:size]
 
 
 class _Addresses:

@@ -324,7 +324,7 @@ class _Defaults:
     flags: int
 
 
-def read_fragment(body: bytes, tracks: InitTracks) -> SegmentSamples:
+def read_fragment(body: bytes | memoryview, tracks: InitTracks) -> SegmentSamples:
     """Read one media segment: any number of movie fragments (moof) with their mdat boxes.
 
     Sample times are in ticks of the track's timescale, edit list of the initialization section obeyed, so that times

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -404,13 +405,16 @@ class _Capture:
     # --- finish --------------------------------------------------------------------------------------------------
 
     def _verify(self, playlist: MediaPlaylist) -> FileFacts:
-        facts = read_facts(self._reel.video_path)
+        video = self._reel.video_path
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+            decoding = pool.submit(sample_decode, video, spread_positions(playlist.duration_us, _DECODED_SAMPLES))
+            facts = read_facts(video)
+            failed = decoding.result()
         kept = [segment for segment in playlist.segments if segment.media_sequence in self._reel.extents]
         packets: list[FetchedSegment] = [self._reel.extents[segment.media_sequence].segment for segment in kept]
         expected = sum((segment.packets for segment in packets), PacketCounts(0, 0))
         tolerance_us = max(1_000_000, *(segment.duration_us for segment in kept))
         check_facts(facts, expected, kept[-1].end_us - kept[0].start_us, tolerance_us)
-        failed = sample_decode(self._reel.video_path, spread_positions(facts.duration_us, _DECODED_SAMPLES))
         if failed:
             # The bytes are what Twitch has, as every check before this one says; fetching them again changes nothing.
             self._log.warning("some frames cannot be decoded", frames=failed)

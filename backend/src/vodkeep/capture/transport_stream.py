@@ -52,7 +52,7 @@ _LONGEST_DELAY = 16 * TIMESCALE
 _USUAL_FRAME = TIMESCALE // 30
 
 
-def read_transport_stream(body: bytes) -> SegmentSamples:
+def read_transport_stream(body: bytes | memoryview) -> SegmentSamples:
     """Take the samples out of one segment.
 
     Times are those of the segment, in ticks of each track's timescale, unwrapped: never negative, and continuing
@@ -88,7 +88,7 @@ class _Packets:
     Raises `SegmentDamagedError` if there are none, or one is not whole or says that it is damaged.
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | memoryview) -> None:
         if not body:
             raise SegmentDamagedError("it is empty")
         if body[0] != _SYNC_BYTE:
