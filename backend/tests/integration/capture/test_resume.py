@@ -1,0 +1,242 @@
+"""A capture goes on after whatever ended it: nothing that was proven is fetched again, and the film is the same film.
+
+"The same" means the same packets with the same times. The bytes of the whole file cannot be the same, because segments
+lie in it in the order in which they arrived; the index says where each one is.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.capture_run import VIDEO_ID, KnownPlaylist, capture, service_of, start_child
+from support.edge import Edge, running_edge
+from support.mp4_media import make_transport_segments, read_packets
+from vodkeep.errors import Incomplete, ServerError
+
+pytestmark = pytest.mark.anyio
+
+SEGMENT_S = 2
+CONNECTIONS = 4
+KILLS = 20
+KILLS_IN_THE_END = 6
+
+
+@pytest.fixture(scope="session")
+def bodies() -> dict[str, bytes]:
+    """A broadcast in two parts, as of an encoder that was started again in the middle; by name."""
+    part = make_transport_segments("h264", "aac", seconds=36)
+    assert len(part) == 18
+    return {f"{number}.ts": body for number, body in enumerate(part + part)}
+
+
+@pytest.fixture
+def edge(bodies: dict[str, bytes]) -> Iterator[Edge]:
+    with running_edge() as edge:
+        edge.serve(bodies, segment_s=SEGMENT_S, gaps=[len(bodies) // 2])
+        yield edge
+
+
+def proven(data_dir: Path) -> set[str]:
+    """The names of the segments whose lines are in the journal."""
+    path = data_dir / ".work" / VIDEO_ID / "journal.ndjson"
+    names = set()
+    for raw in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        entry = json.loads(raw)
+        if "sn" in entry:
+            names.add(entry["name"])
+    return names
+
+
+def film(data_dir: Path) -> Path:
+    return data_dir / ".work" / VIDEO_ID / "out" / "video.mp4"
+
+
+async def uninterrupted(edge: Edge, folder: Path) -> Path:
+    """The film of a capture that nothing disturbed."""
+    captured = await capture(service_of(folder, KnownPlaylist(edge.playlist_url)))
+    assert captured.completeness == 1.0
+    return film(folder)
+
+
+class Killer:
+    """Kills a child at the ``nth`` request for a segment from now on, or some time after it."""
+
+    def __init__(self, edge: Edge, child: subprocess.Popen[str], nth: int, delay_s: float) -> None:
+        self._edge = edge
+        self._at = len(edge.asked) + nth
+        self._child = child
+        self._delay_s = delay_s
+        self._reached = threading.Event()
+        edge.on_segment = self._look
+
+    def _look(self, asked: int) -> None:
+        if asked >= self._at:
+            self._reached.set()
+
+    def kill(self) -> None:
+        assert self._reached.wait(30)
+        # Time itself is what is at random here: writing, syncing and the next requests go on meanwhile.
+        threading.Event().wait(self._delay_s)
+        self._child.kill()
+        self._edge.on_segment = lambda _: None
+
+
+def kill_in_phase(child: subprocess.Popen[str], phase: str, delay_s: float) -> None:
+    """Kill a child some time after it has begun this phase."""
+    assert child.stdout is not None
+    assert any(line.strip() == phase for line in child.stdout)
+    threading.Event().wait(delay_s)
+    child.kill()
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    child.wait(30)
+    assert child.stdout is not None
+    child.stdout.close()
+
+
+async def test_killed_at_twenty_random_instants(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    chance = random.Random(20_260_401)
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    edge.delay_s = 0.02
+    data_dir = tmp_path / "killed"
+    begun = len(edge.asked)
+    proven_before: set[str] = set()
+    phases = []
+    for number in range(KILLS):
+        asked_before = len(edge.asked)
+        child = start_child(edge.playlist_url, data_dir, connections=CONNECTIONS)
+        try:
+            if number < KILLS - KILLS_IN_THE_END and len(proven_before) < len(bodies) - 2 * CONNECTIONS:
+                phases.append("fetching")
+                Killer(edge, child, chance.randint(1, 4), chance.uniform(0, 0.05)).kill()
+            else:
+                phases.append(chance.choice(["muxing", "verifying"]))
+                kill_in_phase(child, phases[-1], chance.uniform(0, 0.08))
+        finally:
+            child.kill()
+            end(child)
+        assert child.returncode == -signal.SIGKILL
+        proven_now = proven(data_dir)
+        asked = edge.counts(asked_before)
+        assert proven_now >= proven_before, "what was proven stays proven"
+        assert not set(asked) & proven_before, "what is proven is not asked for again"
+        assert set(asked.values()) <= {1}
+        assert len(set(asked) - proven_now) <= CONNECTIONS, "no more than what was in flight is lost"
+        proven_before = proven_now
+    assert phases.count("fetching") >= 8
+
+    child = start_child(edge.playlist_url, data_dir, connections=CONNECTIONS)
+    assert child.wait(60) == 0
+    end(child)
+
+    assert sum(edge.counts(begun).values()) <= len(bodies) + phases.count("fetching") * CONNECTIONS
+    assert set(edge.counts(begun)) == set(bodies)
+    assert read_packets(film(data_dir)) == expected
+
+
+# Power cuts and other hands ----------------------------------------------------------------------------------------
+
+
+async def cut_off(edge: Edge, data_dir: Path, *, kept: int) -> None:
+    """A capture that ended in the middle: the other segments cannot be had, this time."""
+    away = {name: edge.bodies.pop(name) for name in list(edge.bodies)[kept:]}
+    with pytest.raises((Incomplete, ServerError)):
+        await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url)))
+    edge.bodies.update(away)
+    assert len(proven(data_dir)) == kept
+
+
+async def finish(edge: Edge, data_dir: Path, *, asked_for: int | None = None) -> Path:
+    """Capture to the end; ``asked_for`` is how many segments that may take."""
+    before = len(edge.asked)
+    captured = await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url)))
+    assert captured.completeness == 1.0
+    if asked_for is not None:
+        assert len(edge.asked) - before == asked_for
+    return film(data_dir)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("media", ["whole", "short", "zeros"])
+async def test_power_cut_anywhere(edge: Edge, tmp_path: Path, media: str, seed: int) -> None:
+    """The journal ends at any byte; the media is whole, short, or its end never reached the disk."""
+    chance = random.Random(f"{media} {seed}")
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    await cut_off(edge, tmp_path, kept=24)
+    work = tmp_path / ".work" / VIDEO_ID
+    text = (work / "journal.ndjson").read_bytes()
+    text = text[: chance.randrange(len(text) // 4, len(text))]
+    with (work / "video.mp4").open("r+b") as video:
+        size = video.seek(0, 2)
+        lost_from = chance.randrange(size // 4, size)
+        if media == "short":
+            video.truncate(lost_from)
+        elif media == "zeros":  # What stands before a mark was durable before the mark, so there is no mark.
+            text = b"".join(line for line in text.splitlines(keepends=True) if b'"synced"' not in line)
+            video.seek(lost_from)
+            video.write(bytes(size - lost_from))
+    (work / "journal.ndjson").write_bytes(text)
+    before = len(edge.asked)
+    finished = await finish(edge, tmp_path)
+    assert read_packets(finished) == expected
+    asked = edge.counts(before)
+    assert set(asked.values()) == {1}
+    assert len(asked) < len(edge.bodies), "something was believed"
+
+
+async def test_work_folder_moved_to_another_disk(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    old, new = tmp_path / "old", tmp_path / "new"
+    await cut_off(edge, old, kept=20)
+    shutil.copytree(old / ".work", new / ".work")
+    shutil.rmtree(old)
+    finished = await finish(edge, new, asked_for=len(bodies) - 20)
+    assert read_packets(finished) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"plan":1,"resolved":{},"playlist":7}', b"\0" * 100, None])
+async def test_damaged_plan_costs_nothing(
+    edge: Edge, tmp_path: Path, bodies: dict[str, bytes], content: bytes | None
+) -> None:
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    await cut_off(edge, tmp_path, kept=20)
+    plan = tmp_path / ".work" / VIDEO_ID / "plan.json"
+    if content is None:
+        plan.unlink()
+    else:
+        plan.write_bytes(content)
+    finished = await finish(edge, tmp_path, asked_for=len(bodies) - 20)
+    assert read_packets(finished) == expected
+
+
+async def test_film_handed_out_but_no_item_made_of_it(edge: Edge, tmp_path: Path) -> None:
+    """The film is in ``out`` and nothing else is; the next run proves it again and fetches nothing."""
+    finished = await uninterrupted(edge, tmp_path)
+    expected = read_packets(finished)
+    (finished.parent / "thumbnail.jpg").unlink()
+    again = await finish(edge, tmp_path, asked_for=0)
+    assert read_packets(again) == expected
+    assert (again.parent / "thumbnail.jpg").exists()
+
+
+async def test_half_of_the_index_written(edge: Edge, tmp_path: Path) -> None:
+    finished = await uninterrupted(edge, tmp_path)
+    expected = read_packets(finished)
+    with finished.open("r+b") as file:
+        head = file.read(4096)
+        at = head.index(b"moov") + 4
+        file.seek(at)
+        file.write(b"\xff" * 2000)
+    finished.replace(tmp_path / ".work" / VIDEO_ID / "video.mp4")
+    again = await finish(edge, tmp_path, asked_for=0)
+    assert read_packets(again) == expected

@@ -1,0 +1,116 @@
+"""The capture engine alone, from the address of a playlist: in this process, or in a child that can be killed.
+
+``python -m support.capture_run PLAYLIST_URL DATA_DIR CONNECTIONS`` captures `VIDEO_ID` and prints each phase as it
+begins, then ``done``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import imageio_ffmpeg
+import urllib3
+
+from vodkeep.capture.model import Progress, ResolvedVod
+from vodkeep.capture.rate import RateLimiter
+from vodkeep.capture.service import Captured, CaptureService, CaptureTools
+from vodkeep.clock import SystemClock
+from vodkeep.errors import PermanentError
+from vodkeep.telemetry.log import get_logger
+
+VIDEO_ID = "2301"
+
+
+class KnownPlaylist:
+    """A resolver that has the answer already, or knows that there is none any more."""
+
+    def __init__(self, url: str, *, format_id: str = "chunked", gone: PermanentError | None = None) -> None:
+        self._url = url
+        self._format_id = format_id
+        self._gone = gone
+
+    async def resolve(self, video_id: str) -> ResolvedVod:
+        """What Twitch would have said."""
+        if self._gone is not None:
+            raise self._gone
+        return ResolvedVod(
+            video_id=video_id,
+            channel="lumen_plays",
+            channel_name="Lumen_Plays",
+            title="A broadcast",
+            date=None,
+            duration_s=None,
+            still_recording=False,
+            playlist_url=self._url,
+            format_id=self._format_id,
+            bitrate_bps=100_000,
+            thumbnail_url=None,
+            chapters=(),
+            resolver="test",
+        )
+
+
+def service_of(
+    data_dir: Path, resolver: KnownPlaylist, *, connections: int = 4, rate: RateLimiter | None = None
+) -> CaptureService:
+    """The engine as the service builds it."""
+
+    async def no_other_way(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise AssertionError(f"the engine gave {resolved.video_id} up")
+
+    tools = CaptureTools(
+        resolver=resolver,
+        download_whole=no_other_way,
+        ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
+        pool=urllib3.PoolManager(num_pools=8, maxsize=max(16, connections), block=False),
+        rate=rate or RateLimiter(None),
+        connections=connections,
+        user_agent="vodkeep/test",
+        clock=SystemClock(),
+        log=get_logger("vod_download"),
+    )
+    return CaptureService(data_dir, tools)
+
+
+async def capture(
+    service: CaptureService,
+    *,
+    video_id: str = VIDEO_ID,
+    accept_holes: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Captured:
+    """Capture once; the finished files stay in the work folder."""
+    folder = service.work_folder(video_id)
+    with folder.hold():
+        return await service.capture(folder, on_progress=on_progress, accept_holes=accept_holes)
+
+
+def start_child(url: str, data_dir: Path, *, connections: int) -> subprocess.Popen[str]:
+    """A capture in a process of its own; its standard output says how far it is."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "support.capture_run", url, str(data_dir), str(connections)],
+        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _main(url: str, data_dir: Path, connections: int) -> None:
+    said: list[str] = []
+
+    def say(progress: Progress) -> None:
+        if progress.phase not in said:
+            said.append(progress.phase)
+            print(progress.phase, flush=True)  # noqa: T201
+
+    anyio.run(lambda: capture(service_of(data_dir, KnownPlaylist(url), connections=connections), on_progress=say))
+    print("done", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
