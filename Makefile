@@ -57,12 +57,16 @@ ui: ## Build the web pages from frontend/
 	else echo "There is no web UI to build yet: the service brings its own plain status page."; fi
 
 .PHONY: bench
-bench: bench-capture ## Run every measurement (bench/README.md says which there are)
+bench: bench-demux bench-capture ## Run every measurement (bench/README.md says which there are)
 
 .PHONY: bench-capture
 bench-capture: environment ## Measure capture beside other programs; ARGS="--size 100M --runs 1" is a quick look
 	@tools/debian-packages nginx libnginx-mod-http-lua aria2 curl || true
 	@exec $(BIN)/python -m bench.capture $(ARGS)
+
+.PHONY: bench-demux
+bench-demux: environment ## Measure the transport stream reader beside PyAV's
+	@exec $(BIN)/python -m bench.demux $(ARGS)
 
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
