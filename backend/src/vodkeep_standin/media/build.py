@@ -20,6 +20,9 @@ from vodkeep_standin.media.model import Media, Rendition, Segment
 from vodkeep_standin.media.recipe import Recipe
 
 BUILD_DEADLINE_S = 600.0
+_SOUND_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame", "ac3": "ac3"}
+_SOUND_NAMES = {"aac": "mp4a.40.2", "opus": "opus", "mp3": "mp4a.40.34", "ac3": "ac-3"}
+"""As the CODECS attribute names them, RFC 6381."""
 _LISTED = re.compile(r"#EXTINF:([0-9.]+),\s*\n(\S+)")
 
 
@@ -30,7 +33,7 @@ class MediaBuildError(Exception):
 def build_media(recipe: Recipe, folder: Path) -> Media:
     """Build ``recipe`` into the empty ``folder``. Blocks for seconds. Raises ``MediaBuildError``."""
     listed: dict[str, list[Segment]] = {}
-    extension = "mp4" if recipe.hevc else "ts"
+    extension = "mp4" if recipe.in_fmp4 else "ts"
     names = ["chunked", "160p30", "audio_only"]
     for name in names:
         (folder / name).mkdir(parents=True)
@@ -40,7 +43,7 @@ def build_media(recipe: Recipe, folder: Path) -> Media:
         _run_ffmpeg(_encode_arguments(recipe, run, run_s, firsts), folder)
         for name in names:
             playlist = folder / name / f"run-{run}.m3u8"
-            init = (folder / name / f"init-{run}.mp4").read_bytes() if recipe.hevc else b""
+            init = (folder / name / f"init-{run}.mp4").read_bytes() if recipe.in_fmp4 else b""
             for duration, segment_name in _LISTED.findall(playlist.read_text()):
                 body = (folder / name / segment_name).read_bytes()
                 video, audio = count_packets(init + body)
@@ -59,9 +62,9 @@ def build_media(recipe: Recipe, folder: Path) -> Media:
                 bandwidth=max(int(s.size_bytes * 8 / s.duration_s) for s in listed[name]),
                 width=width,
                 height=height,
-                fps=float(recipe.fps) if width else 0.0,
+                fps=_fps(recipe, name) if width else 0.0,
                 segments=tuple(listed[name]),
-                init_names=tuple(f"init-{run}.mp4" for run in range(len(recipe.runs_s))) if recipe.hevc else (),
+                init_names=tuple(f"init-{run}.mp4" for run in range(len(recipe.runs_s))) if recipe.in_fmp4 else (),
             )
         )
     return Media(folder=str(folder), renditions=tuple(renditions))
@@ -89,28 +92,36 @@ def _encode_arguments(recipe: Recipe, run: int, run_s: int, firsts: dict[str, in
     tone = f"sine=frequency={recipe.tone_hz}:sample_rate=48000:beep_factor=4"
     graph = (
         f"[0:v]hue=h={(recipe.hue_degrees + run * 90) % 360},format=yuv420p,split=2[source][large];"
-        f"[large]scale=284:160[small];[1:a]aformat=channel_layouts=stereo{silences},asplit=3[a0][a1][a2]"
+        f"[large]scale=284:160,fps={_fps(recipe, '160p30'):.0f}[small];[1:a]aformat=channel_layouts=stereo{silences},asplit=3[a0][a1][a2]"
     )
     arguments = ["-f", "lavfi", "-t", str(run_s), "-i", picture, "-f", "lavfi", "-t", str(run_s), "-i", tone]
     arguments += ["-filter_complex", graph]
     outputs: list[tuple[str, list[str]]] = [
-        ("chunked", ["-map", "[source]", "-map", "[a0]", *_video_codec(recipe, recipe.bitrate_kbps)]),
-        ("160p30", ["-map", "[small]", "-map", "[a1]", *_video_codec(recipe, None)]),
+        ("chunked", ["-map", "[source]", "-map", "[a0]", *_video_codec(recipe, recipe.fps, recipe.bitrate_kbps)]),
+        ("160p30", ["-map", "[small]", "-map", "[a1]", *_video_codec(recipe, int(_fps(recipe, "160p30")), None)]),
         ("audio_only", ["-map", "[a2]"]),
     ]
     for name, chosen in outputs:
-        arguments += [*chosen, "-c:a", "aac", "-b:a", "64k", "-flags", "+bitexact", "-f", "hls"]
+        arguments += [*chosen, "-c:a", _SOUND_ENCODERS[recipe.sound], "-b:a", "64k", "-flags", "+bitexact", "-f", "hls"]
         arguments += ["-hls_time", str(recipe.segment_s), "-hls_list_size", "0", "-start_number", str(firsts[name])]
-        if recipe.hevc:
+        if recipe.in_fmp4:
             arguments += ["-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"init-{run}.mp4"]
-        pattern = "%d.mp4" if recipe.hevc else "%d.ts"
+        pattern = "%d.mp4" if recipe.in_fmp4 else "%d.ts"
         arguments += ["-hls_segment_filename", f"{name}/{pattern}", f"{name}/run-{run}.m3u8"]
     return arguments
 
 
-def _video_codec(recipe: Recipe, bitrate_kbps: int | None) -> list[str]:
-    gop = recipe.fps * recipe.segment_s
-    if recipe.hevc:
+def _fps(recipe: Recipe, name: str) -> float:
+    """Frames per second of a quality; the small one never has more than its name says."""
+    return float(recipe.fps if name == "chunked" else min(recipe.fps, 30))
+
+
+def _video_codec(recipe: Recipe, fps: int, bitrate_kbps: int | None) -> list[str]:
+    gop = fps * recipe.segment_s
+    if recipe.codec == "av1":
+        # Key frames only where a segment begins.
+        return ["-c:v", "libsvtav1", "-preset", "12", "-crf", "50", "-g", str(gop), "-svtav1-params", "scd=0:lp=2"]
+    if recipe.codec == "hevc":
         params = f"log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0"
         return ["-c:v", "libx265", "-preset", "ultrafast", "-crf", "32", "-tag:v", "hvc1", "-x265-params", params]
     chosen = ["-c:v", "libx264", "-preset", "ultrafast", "-g", str(gop), "-keyint_min", str(gop)]
@@ -123,18 +134,21 @@ def _video_codec(recipe: Recipe, bitrate_kbps: int | None) -> list[str]:
 
 def _codecs(recipe: Recipe, first_segment: Path, *, has_picture: bool) -> str:
     """The CODECS attribute, RFC 6381. The H.264 profile is read from the first sequence parameter set."""
+    sound = _SOUND_NAMES[recipe.sound]
     if not has_picture:
-        return "mp4a.40.2"
-    if recipe.hevc:
-        return "hvc1.1.6.L63.90,mp4a.40.2"
+        return sound
+    if recipe.codec == "hevc":
+        return f"hvc1.1.6.L63.90,{sound}"
+    if recipe.codec == "av1":
+        return f"av01.0.04M.08,{sound}"
     found = re.search(rb"\x00\x00\x01[\x67\x27](...)", first_segment.read_bytes(), re.DOTALL)
     profile = found.group(1).hex().upper() if found else "42C01E"
-    return f"avc1.{profile},mp4a.40.2"
+    return f"avc1.{profile},{sound}"
 
 
 def _make_pictures(recipe: Recipe, folder: Path, first_segment: str) -> None:
     """Two thumbnails and a storyboard sheet of 5 x 2 frames, real JPEG files."""
-    source = f"concat:chunked/init-0.mp4|{first_segment}" if recipe.hevc else first_segment
+    source = f"concat:chunked/init-0.mp4|{first_segment}" if recipe.in_fmp4 else first_segment
     large, small = "scale=640:360", "scale=320:180"
     every = f"fps={Fraction(5, recipe.segment_s)},scale=220:124,tile=5x2"
     graph = f"[0:v]split=3[a][b][c];[a]{large}[l];[b]{small}[s];[c]{every}[t]"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Literal
 
-GENERATION = 3
+GENERATION = 4
 """Raised whenever the way media is built changes, so that old caches are not used."""
+
+Codec = Literal["h264", "hevc", "av1"]
+Sound = Literal["aac", "opus", "mp3", "ac3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,12 @@ class Recipe:
     runs_s: tuple[int, ...] = (30,)
     segment_s: int = 2
     """Twitch cuts at 10 s; short segments make short test media behave like long broadcasts."""
-    hevc: bool = False
-    """fMP4 with HEVC instead of MPEG-TS with H.264."""
+    codec: Codec = "h264"
+    """H.264 comes in MPEG-TS unless ``fragmented``; HEVC and AV1 always come in fMP4."""
+    sound: Sound = "aac"
+    """MP3 and AC-3 are what Twitch never sends, but MPEG-TS can carry."""
+    fragmented: bool = False
+    """fMP4 instead of MPEG-TS for a codec that fits both."""
     width: int = 640
     height: int = 360
     fps: int = 30
@@ -45,6 +53,11 @@ class Recipe:
     """Stretches whose sound is silent."""
     bitrate_kbps: int | None = None
     """Constant bit rate of the best quality, padded; ``None`` lets the encoder take what it needs."""
+
+    @property
+    def in_fmp4(self) -> bool:
+        """Whether segments are movie fragments, which need an init section."""
+        return self.fragmented or self.codec != "h264" or self.sound == "opus"
 
     @property
     def duration_s(self) -> int:

@@ -51,7 +51,7 @@ def scenario_for_tests(*, seed: int = 1) -> Scenario:
         video(ids.MUTED, "Muted music", 2, muted),
         video(ids.UNMUTED_NAMES, "Muted music, old playlist", 3, muted, muting=Muting.UNMUTED_NAMES),
         video(ids.DISCONTINUITY, "Encoder fell over", 4, Recipe(runs_s=(12, 10))),
-        video(ids.FMP4, "Newer codec", 5, Recipe(runs_s=(20,), hevc=True, width=426, height=240)),
+        video(ids.FMP4, "Newer codec", 5, Recipe(runs_s=(20,), codec="hevc", width=426, height=240)),
         video(ids.SUB_ONLY, "Subscribers only", 6, sub_only=True),
         video(ids.DELETED, "Deleted meanwhile", 7, deleted=True),
         video(ids.MISSING_SEGMENT, "One segment is gone", 8, missing_segments=frozenset({6})),
@@ -108,7 +108,10 @@ def demo_scenario(*, seed: int = 1, today: datetime | None = None) -> Scenario:
         ),
         video(4, "Power cut in the middle", 3.1, media(28, 36, hue_degrees=120)),
         video(
-            5, "Testing the new HEVC encoder", 4.2, Recipe(runs_s=(32,), hevc=True, segment_s=4, width=426, height=240)
+            5,
+            "Testing the new HEVC encoder",
+            4.2,
+            Recipe(runs_s=(32,), codec="hevc", segment_s=4, width=426, height=240),
         ),
         video(6, "Late night stream, live right now", 0, evening, recording=Recording(head_s=20, ends=True)),
         video(7, "Subscriber movie night", 5.2, evening, sub_only=True),

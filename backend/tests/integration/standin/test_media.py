@@ -58,7 +58,7 @@ def test_segments_follow_each_other_without_a_gap(tmp_path: Path) -> None:
 
 
 def test_several_runs_number_their_segments_on(tmp_path: Path) -> None:
-    recipe = Recipe(runs_s=(1, 1), segment_s=1, hevc=True, width=160, height=90, fps=10)
+    recipe = Recipe(runs_s=(1, 1), segment_s=1, codec="hevc", width=160, height=90, fps=10)
     media = MediaCache(tmp_path).ensure(recipe)
     for rendition in media.renditions:
         names = [segment.name for segment in rendition.segments]

@@ -120,7 +120,15 @@ def test_only_complete_segments_are_visible(elapsed_s: float, segments: int, len
 
 
 def test_recipe_key_depends_on_everything() -> None:
-    recipes = [Recipe(), Recipe(runs_s=(31,)), Recipe(hevc=True), Recipe(muted=(Span(1, 2),)), Recipe(hue_degrees=1)]
+    recipes = [
+        Recipe(),
+        Recipe(runs_s=(31,)),
+        Recipe(codec="hevc"),
+        Recipe(fragmented=True),
+        Recipe(sound="mp3"),
+        Recipe(muted=(Span(1, 2),)),
+        Recipe(hue_degrees=1),
+    ]
     assert len({recipe.key for recipe in recipes}) == len(recipes)
     assert Recipe().key == Recipe().key
 
