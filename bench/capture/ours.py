@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-import urllib3
 
+from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
@@ -65,7 +65,7 @@ def build(data_dir: Path, url: str, connections: int) -> CaptureService:
         resolver=KnownPlaylist(url),
         download_whole=no_other_way,
         ffmpeg=ffmpeg.path,
-        pool=urllib3.PoolManager(num_pools=32, maxsize=connections, block=False),
+        pool=media_pool(connections),
         rate=RateLimiter(None),
         connections=connections,
         user_agent="vodkeep/bench",

@@ -12,12 +12,12 @@ from pathlib import Path
 import aiohttp
 import anyio
 import anyio.to_thread
-import urllib3
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 
 from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
+from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
@@ -247,9 +247,7 @@ def build_archivist(
             resolver=wrap_resolver(resolver),
             download_whole=download_otherwise,
             ffmpeg=ffmpeg_path,
-            pool=urllib3.PoolManager(
-                num_pools=32, maxsize=connections * settings.pipeline.max_concurrent_downloads, block=False
-            ),
+            pool=media_pool(connections * settings.pipeline.max_concurrent_downloads),
             rate=RateLimiter(settings.pipeline.download_rate_limit),
             connections=connections,
             user_agent=USER_AGENT,

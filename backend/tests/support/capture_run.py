@@ -14,8 +14,8 @@ from pathlib import Path
 
 import anyio
 import imageio_ffmpeg
-import urllib3
 
+from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import Captured, CaptureService, CaptureTools
@@ -67,7 +67,7 @@ def service_of(
         resolver=resolver,
         download_whole=no_other_way,
         ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
-        pool=urllib3.PoolManager(num_pools=8, maxsize=max(16, connections), block=False),
+        pool=media_pool(max(16, connections)),
         rate=rate or RateLimiter(None),
         connections=connections,
         user_agent="vodkeep/test",

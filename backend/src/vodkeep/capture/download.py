@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
 from vodkeep.capture.model import ByteRange
+from vodkeep.capture.patience import Patience
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.errors import NetworkError, RateLimited, ServerError
 
-_CONNECT_TIMEOUT_S = 5.0
-_READ_TIMEOUT_S = 15.0
-_CHUNK_BYTES = 256 * 1024
-# A body that brings less than this in this time (waits of our own rate limit apart) is a slow loris.
-_STALL_WINDOW_S = 20.0
-_STALL_BYTES = 16 * 1024
+_CHUNK_BYTES = 128 * 1024
+# An error page up to this is read to its end, so that its connection can be used again.
+_ERROR_PAGE_BYTES = 64 * 1024
+_LONGEST_RETRY_AFTER_S = 86_400.0
 # 48 h at 2 s a segment with long signed URLs stays below this.
 _MAX_PLAYLIST_BYTES = 64 * 1024 * 1024
 _MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -52,6 +58,89 @@ class GoneError(Exception):
         self.status = status
 
 
+class _Exchange:
+    """One wait for the network that another thread can end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shutdown: Callable[[], object] | None = None
+        self.is_cut = False
+        self.waits_since = time.monotonic()  # what it waits for now; infinity: for something of our own
+
+    def attach(self, shutdown: Callable[[], object]) -> None:
+        """``shutdown`` is what wakes the thread."""
+        with self._lock:
+            self._shutdown = shutdown
+            if self.is_cut:
+                self._wake()
+
+    def detach(self) -> None:
+        """From here on the socket may belong to another request."""
+        with self._lock:
+            self._shutdown = None
+
+    def cut(self) -> None:
+        """End the wait, now or when it begins."""
+        with self._lock:
+            self.is_cut = True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._shutdown is not None:
+            # Just finished, or not connected any more.
+            with suppress(ValueError, OSError, RuntimeError):
+                self._shutdown()
+
+
+# The request that this thread is sending. A connection learns here whom to tell about its socket: urllib3 hands out
+# neither before the answer's head is there.
+_sending = threading.local()
+
+
+@contextmanager
+def _told_of(sock: socket.socket | None) -> Iterator[None]:
+    exchange: _Exchange | None = getattr(_sending, "exchange", None)
+    if exchange is None or sock is None:
+        yield
+        return
+    # Not SSLSocket's own method: it takes the socket apart under the thread that reads from it.
+    exchange.attach(partial(socket.socket.shutdown, sock, socket.SHUT_RDWR))
+    try:
+        yield
+    finally:
+        exchange.detach()
+
+
+class _Connection(HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 has it
+        with _told_of(self.sock):
+            return super().getresponse()
+
+
+class _TlsConnection(HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 has it
+        with _told_of(self.sock):
+            return super().getresponse()
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def media_pool(connections: int, **options: Any) -> urllib3.PoolManager:
+    """The connections of a process to the media servers, ``connections`` kept for each host.
+
+    Only with a pool from here a thread that waits for the head of an answer can be woken. ``options`` are urllib3's.
+    """
+    pool = urllib3.PoolManager(num_pools=32, maxsize=connections, block=False, **options)
+    pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return pool
+
+
 @dataclass(slots=True)
 class _Target:
     """Where the bytes of one GET go: ``view[start:end]`` of a body whose whole size is known."""
@@ -64,25 +153,70 @@ class _Target:
 class MediaClient:
     """One for each capture; the connection pool and the rate limit are the process's."""
 
-    def __init__(self, pool: urllib3.PoolManager, rate: RateLimiter, user_agent: str) -> None:
+    def __init__(
+        self,
+        pool: urllib3.PoolManager,
+        rate: RateLimiter,
+        user_agent: str,
+        patience: Patience = Patience(),  # noqa: B008 - a value that never changes
+    ) -> None:
+        """``pool`` is one of `media_pool`."""
         self._pool = pool
         self._rate = rate
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._patience = patience
         self._lock = threading.Lock()
-        self._open: set[urllib3.HTTPResponse] = set()
+        self._exchanges: set[_Exchange] = set()
+        self._is_watched = False
 
     def abort(self) -> None:
-        """Wake every thread that waits for bytes; their reads end at once."""
+        """Wake every thread that waits for an answer's head or for bytes; call it after setting its ``cancel``.
+
+        Looking up a name, connecting and shaking hands cannot be cut short; they end by themselves.
+        """
         with self._lock:
-            for response in self._open:
-                try:
-                    response.shutdown()
-                except (ValueError, OSError, RuntimeError):  # Just finished, or not connected any more.
-                    continue
+            exchanges = list(self._exchanges)
+        for exchange in exchanges:
+            exchange.cut()
+
+    @contextmanager
+    def _watched(self, cancel: threading.Event) -> Iterator[_Exchange]:
+        exchange = _Exchange()
+        with self._lock:
+            self._exchanges.add(exchange)
+            if not self._is_watched:
+                self._is_watched = True
+                threading.Thread(target=self._watch, name="media-watch", daemon=True).start()
+        try:
+            if cancel.is_set():  # `abort` may have come before the exchange was known.
+                raise CanceledError
+            yield exchange
+        finally:
+            with self._lock:
+                self._exchanges.discard(exchange)
+
+    def _watch(self) -> None:
+        """Cut off what takes too long; ends when nothing is under way.
+
+        No timeout of a socket does that: each byte that drips in begins it anew.
+        """
+        tick = threading.Event()
+        while not tick.wait(min(1.0, self._patience.stall_s / 4)):
+            with self._lock:
+                if not self._exchanges:
+                    self._is_watched = False
+                    return
+                exchanges = list(self._exchanges)
+            now = time.monotonic()
+            for exchange in exchanges:
+                if now - exchange.waits_since > self._patience.stall_s:
+                    exchange.cut()
 
     def fetch_text(self, url: str, cancel: threading.Event) -> str:
         """Fetch a playlist; raises like `fetch_body`."""
-        return str(self.fetch_body(url, cancel, limit_bytes=_MAX_PLAYLIST_BYTES), "utf-8", "replace")
+        # A playlist that is cut off lacks its end mark, and so counts as one that still grows.
+        body = self.fetch_body(url, cancel, limit_bytes=_MAX_PLAYLIST_BYTES, length_needed=False)
+        return str(body, "utf-8", "replace")
 
     def fetch_body(
         self,
@@ -96,17 +230,19 @@ class MediaClient:
         expected_bytes: int = 0,
         executor: ThreadPoolExecutor | None = None,
         allocate: Callable[[int], memoryview] = _fresh,
+        length_needed: bool = True,
     ) -> memoryview:
         """Fetch one resource, or ``byte_range`` of it, whole.
 
         With ``parts`` above 1, about so many ranges of it are fetched at the same time by ``executor``, each about
         ``expected_bytes / parts`` long; a server that does not know ranges is asked for the whole. A body that breaks
         off is continued from there where the server allows it. ``allocate`` gives the memory for so many bytes.
+        With ``length_needed`` a body whose end is only the end of its connection is refused.
 
         Raises `GoneError` for 4xx that say so, `RateLimited`, `ServerError` for 5xx and impossible answers,
         `NetworkError` for no or a broken answer, `CanceledError` soon after ``cancel`` is set.
         """
-        transfer = _Transfer(self, url, cancel, limit_bytes, on_bytes, allocate)
+        transfer = _Transfer(self, url, cancel, limit_bytes, on_bytes, allocate, length_needed=length_needed)
         if byte_range is not None:
             return transfer.fetch_range(byte_range)
         if parts > 1 and executor is not None:
@@ -115,23 +251,35 @@ class MediaClient:
 
     def open(self, url: str, cancel: threading.Event, extra: dict[str, str]) -> urllib3.HTTPResponse:
         """Send a GET and return its response, not read yet; see `fetch_body` for what is raised."""
-        if cancel.is_set():
-            raise CanceledError
-        try:
-            response = self._pool.request(
-                "GET",
-                url,
-                headers={**self._headers, **extra},
-                preload_content=False,
-                retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=3),
-                timeout=Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise NetworkError(f"The media server gave no answer ({_reason(error)}).") from error
+        with self._watched(cancel) as exchange:
+            _sending.exchange = exchange
+            try:
+                response = self._pool.request(
+                    "GET",
+                    url,
+                    headers={**self._headers, **extra},
+                    preload_content=False,
+                    retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=3),
+                    timeout=Timeout(connect=self._patience.connect_s, read=self._patience.silence_s),
+                )
+            except (
+                urllib3.exceptions.HTTPError,
+                OSError,
+                ValueError,
+            ) as error:  # ValueError: a Location like "http://[".
+                if cancel.is_set():
+                    raise CanceledError from error
+                if exchange.is_cut:
+                    raise self._too_slow() from error
+                if isinstance(getattr(error, "reason", None), urllib3.exceptions.ResponseError):
+                    raise ServerError("The media server sends us from one address to the next.") from error
+                raise NetworkError(f"The media server gave no answer ({_reason(error)}).") from error
+            finally:
+                _sending.exchange = None
         assert isinstance(response, urllib3.HTTPResponse)
         if not 200 <= response.status < 300:
             status, wait_s = response.status, _retry_after_s(response.headers.get("Retry-After"))
-            _give_back(response)
+            self._give_back(response, cancel)
             _raise_for_status(status, wait_s)
         return response
 
@@ -142,38 +290,52 @@ class MediaClient:
         on_chunk: Callable[[bytes], None],
     ) -> None:
         """Hand the body over chunk by chunk, at the process's rate; raises like `fetch_body`."""
-        with self._lock:
-            self._open.add(response)
         try:
-            self._read(response, cancel, on_chunk)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            response.close()
-            if cancel.is_set():
-                raise CanceledError from error
-            raise NetworkError(f"The media server's answer broke off ({_reason(error)}).") from error
+            with self._watched(cancel) as exchange:
+                exchange.attach(response.shutdown)
+                try:
+                    self._read(response, cancel, on_chunk, exchange)
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    if cancel.is_set():
+                        raise CanceledError from error
+                    if exchange.is_cut:
+                        raise self._too_slow() from error
+                    raise NetworkError(f"The media server's answer broke off ({_reason(error)}).") from error
+                finally:
+                    exchange.detach()
+                if exchange.is_cut:  # The end of a body that has no length: where we cut it off.
+                    raise CanceledError if cancel.is_set() else self._too_slow()
         except BaseException:
             response.close()  # The rest of the body is not wanted, so the connection cannot be used again.
             raise
-        finally:
-            with self._lock:
-                self._open.discard(response)
         response.release_conn()
 
-    def _read(self, response: urllib3.HTTPResponse, cancel: threading.Event, on_chunk: Callable[[bytes], None]) -> None:
-        window_start, window_bytes = time.monotonic(), 0
+    def _read(
+        self,
+        response: urllib3.HTTPResponse,
+        cancel: threading.Event,
+        on_chunk: Callable[[bytes], None],
+        exchange: _Exchange,
+    ) -> None:
         for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
+            exchange.waits_since = math.inf
             on_chunk(chunk)
             wait_s = self._rate.take(len(chunk))
             if cancel.wait(wait_s) if wait_s else cancel.is_set():
                 raise CanceledError
-            window_start += wait_s
-            window_bytes += len(chunk)
-            if time.monotonic() - window_start > _STALL_WINDOW_S:
-                if window_bytes < _STALL_BYTES:
-                    raise NetworkError(
-                        f"The media server sent {window_bytes} bytes in {_STALL_WINDOW_S:g} s and was given up."
-                    )
-                window_start, window_bytes = time.monotonic(), 0
+            exchange.waits_since = time.monotonic()
+
+    def _too_slow(self) -> NetworkError:
+        return NetworkError(f"The media server was too slow and was given up after {self._patience.stall_s:g} s.")
+
+    def _give_back(self, response: urllib3.HTTPResponse, cancel: threading.Event) -> None:
+        """Read an error page if it is short, so that its connection can be used again."""
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) <= _ERROR_PAGE_BYTES:
+            with suppress(NetworkError):
+                self.read(response, cancel, lambda _: None)
+        else:
+            response.close()
 
 
 class _Transfer:
@@ -187,6 +349,8 @@ class _Transfer:
         limit_bytes: int,
         on_bytes: OnBytes,
         allocate: Callable[[int], memoryview],
+        *,
+        length_needed: bool,
     ) -> None:
         self._client = client
         self._url = url
@@ -194,6 +358,7 @@ class _Transfer:
         self._limit = limit_bytes
         self._on_bytes = on_bytes
         self._allocate = allocate
+        self._length_needed = length_needed
         self._validator: str | None = None
 
     def fetch_whole(self) -> memoryview:
@@ -228,10 +393,17 @@ class _Transfer:
         return body
 
     def _fetch_part(self, target: _Target) -> None:
-        self._fill(self._open_range(target.start, target.end), target, shift=0)
+        response = self._open_range(target.start, target.end)
+        if response.status != 206:  # The whole of something: it has changed since the first part.
+            response.close()
+            raise ServerError("The media server's resource changed while it was fetched.")
+        self._fill(response, target, shift=0)
 
     def _whole(self, response: urllib3.HTTPResponse) -> memoryview:
-        """Read a plain 200 answer to its end."""
+        """Read the answer to a request without a range to its end."""
+        if response.status == 206:
+            response.close()
+            raise ServerError("The media server sent a part of what it was asked for.")
         self._validator = response.headers.get("ETag")
         length = response.headers.get("Content-Length", "")
         if length.isdecimal():
@@ -239,6 +411,10 @@ class _Transfer:
             body = self._allocate(size)
             self._fill(response, _Target(body, 0, size), shift=0)
             return body
+        if self._length_needed and not response.chunked:
+            # Where it ends and where it broke off look the same.
+            response.close()
+            raise ServerError("The media server does not say how long its answer is.")
         grown = bytearray()
 
         def take(chunk: bytes) -> None:
@@ -313,16 +489,6 @@ def _check_range(response: urllib3.HTTPResponse, start: int) -> None:
         raise ServerError("The media server sent another part than it was asked for.")
 
 
-def _give_back(response: urllib3.HTTPResponse) -> None:
-    """Read the rest of an error page if it is short, so that its connection can be used again."""
-    try:
-        response.drain_conn() if int(response.headers.get("Content-Length", _CHUNK_BYTES)) < _CHUNK_BYTES else None
-    except (urllib3.exceptions.HTTPError, OSError, ValueError):
-        response.close()
-        return
-    response.release_conn()
-
-
 def _raise_for_status(status: int, retry_after_s: float | None) -> None:
     if status == 429:
         raise RateLimited("The media server asks to slow down (429).", delay_s=retry_after_s)
@@ -335,10 +501,9 @@ def _retry_after_s(value: str | None) -> float | None:
     """Seconds to wait (RFC 9110 section 10.2.3: a number or a date); None when absent or unreadable."""
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        wait_s = float(value) if value.strip().isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
+        return min(max(0.0, wait_s), _LONGEST_RETRY_AFTER_S)
     except (ValueError, OverflowError):
         return None
 
