@@ -5,9 +5,13 @@ connection pool (several parts at a time where that pays, see `vodkeep.capture.p
 also the check that the segment is whole, and appends its samples to the reel, which makes it count. Whatever goes wrong
 with one segment is answered here by a bounded number of tries; what is left over is told apart:
 
-- *holes*: the server answered, and the answer is that the segment cannot be had (404, damaged every time, ...);
-- an *outage*: a run of failures with no success between them, which says nothing about any segment. Fetching stops
-  and the cause is raised; everything kept so far stays kept.
+- *holes*: the segment cannot be had (404, damaged every time, ...), while others can;
+- an *outage*: nothing can be had, which says nothing about any segment. Fetching stops and the cause is raised;
+  everything kept so far stays kept.
+
+The two look alike when only bad segments are left, as they are when a capture with holes is repeated. So before a
+segment is given up, another one must have been fetched since its last try but one; when none has, one that was kept
+before is fetched again, as a *witness*.
 
 Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are
 held, in buffers that are used again, and one at a time is taken apart, always by the same thread. Fresh pages for each
@@ -17,17 +21,21 @@ body would cost more than everything else that is done with it.
 from __future__ import annotations
 
 import contextvars
+import math
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from vodkeep.capture.download import CanceledError, GoneError, MediaClient
 from vodkeep.capture.fragment import InitTracks, read_fragment
 from vodkeep.capture.model import ByteRange, Hole, HoleCause, MediaPlaylist, Segment
 from vodkeep.capture.pace import Pace
+from vodkeep.capture.patience import Patience
 from vodkeep.capture.playlist import is_muted_name, muted_alternatives
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
@@ -40,15 +48,15 @@ BODIES_BYTES = 32 * 1024 * 1024
 _ASSUMED_BODY_BYTES = 8 * 1024 * 1024
 # A smaller part costs more in requests than it brings.
 _SMALLEST_PART_BYTES = 512 * 1024
-_MAX_RETRY_AFTER_S = 60.0
 
 _TRIES_UNREACHABLE = 6
 _TRIES_THROTTLED = 8
 _TRIES_GONE = 2
 _TRIES_DAMAGED = 3
 _TRIES_UNSUPPORTED = 2
-_BACKOFF_BASE_S = 0.25
-_BACKOFF_CAP_S = 8.0
+# So many failures, at least, without any success between them are an outage, once they have lasted for long enough.
+_OUTAGE_FAILURES = 6
+_MOST_WITNESSES = 4
 
 
 class Meter:
@@ -98,6 +106,7 @@ class SegmentFetcher:
         begin_reel: Callable[[SegmentSamples], None],
         refresh: Callable[[], MediaPlaylist],
         log: Logger,
+        patience: Patience = Patience(),  # noqa: B008 - a value that never changes
     ) -> None:
         """``inits`` holds every init section by its key; ``begin_reel`` starts a fresh reel for a first segment.
 
@@ -119,15 +128,22 @@ class SegmentFetcher:
         self._busy = 0
         self._body_bytes = _ASSUMED_BODY_BYTES
         self._holes: dict[int, Hole] = {}
-        self._failures_in_a_row = 0
+        self._patience = patience
+        self._health = _Health(patience.outage_s)
+        self._witnesses: dict[str, Segment] = {}  # by host, the one kept last at the end
+        self._testimony = threading.Lock()
+        self._appending = threading.Lock()
         self._outage: BaseException | None = None
         self._buffers: list[_Buffer] = []  # used again, the last one first
 
-    def fetch(self, segments: Iterable[Segment]) -> dict[int, Hole]:
+    def fetch(self, segments: Iterable[Segment], kept: Iterable[Segment] = ()) -> dict[int, Hole]:
         """Fetch ``segments``; blocks until all are kept, and returns the holes by media sequence.
 
-        Raises the cause of an outage, or `CanceledError`.
+        ``kept`` are those that an earlier run fetched from the same playlist. Raises the cause of an outage, or
+        `CanceledError`.
         """
+        for segment in kept:
+            self._note_witness(segment)
         self._queue.extend(segments)
         count = min(self._most_connections, len(self._queue))
         with (
@@ -148,6 +164,11 @@ class SegmentFetcher:
         """Let workers that wait for their turn see that the capture was canceled."""
         with self._lock:
             self._lock.notify_all()
+
+    def settle(self) -> None:
+        """After a cancellation: wait until nobody writes into the reel any more; nobody will begin to."""
+        with self._appending:
+            pass
 
     # --- workers -------------------------------------------------------------------------------------------------
 
@@ -197,17 +218,36 @@ class SegmentFetcher:
         with self._lock:
             self._holes[hole.media_sequence] = hole
 
-    def _note_success(self) -> None:
-        with self._lock:
-            self._failures_in_a_row = 0
-
     def _note_failure(self, cause: VodkeepError) -> None:
-        """Count a failed request; too many in a row, over all segments, are an outage."""
-        with self._lock:
-            self._failures_in_a_row += 1
-            outage = self._failures_in_a_row >= max(12, 3 * min(self._slots(), self._most_connections))
-        if outage:
+        """Count a failed request; raises ``cause`` when it is one of an outage."""
+        since = self._health.failed()
+        if since is not None and not self._is_alive(since):
             raise cause
+
+    def _note_witness(self, segment: Segment) -> None:
+        host = urlsplit(segment.uri).netloc
+        with self._lock:
+            self._witnesses.pop(host, None)
+            self._witnesses[host] = segment
+
+    def _is_alive(self, since: float) -> bool:
+        """Whether something has been fetched after ``since``, or can be fetched now."""
+        with self._testimony:
+            if self._health.last_success > since:
+                return True
+            with self._lock:
+                witnesses = list(self._witnesses.values())[-_MOST_WITNESSES:]
+            for witness in reversed(witnesses):
+                for uri in self._addresses.of(witness)[1]:
+                    try:
+                        self._dismantle(
+                            witness, self._client.fetch_body(uri, self._cancel, byte_range=witness.byte_range)
+                        )
+                    except (GoneError, SegmentDamagedError, UnsupportedMediaError, TransientError):
+                        continue
+                    self._health.succeeded()
+                    return True
+            return False
 
     # --- one segment ---------------------------------------------------------------------------------------------
 
@@ -218,7 +258,9 @@ class SegmentFetcher:
             return Hole(sequence, HoleCause.GAP, "the publisher marked it as absent")
         tries: dict[HoleCause | str, int] = {}
         alternative = 0
+        begun = time.monotonic()  # the present try
         while True:
+            before, begun = begun, time.monotonic()
             generation, uris = self._addresses.of(segment)
             uri = uris[min(alternative, len(uris) - 1)]
             try:
@@ -231,12 +273,12 @@ class SegmentFetcher:
                     alternative = 0
                     continue
                 self._note_failure(_outage_of(error))
-                if _used_up(tries, HoleCause.GONE, _TRIES_GONE):
+                if _used_up(tries, HoleCause.GONE, _TRIES_GONE) and self._is_alive(before):
                     return Hole(sequence, HoleCause.GONE, str(error))
                 self._pause(tries[HoleCause.GONE], None)
             except SegmentDamagedError as error:
                 self._note_failure(ServerError(f"The media server sends damaged segments: {error}."))
-                if _used_up(tries, HoleCause.DAMAGED, _TRIES_DAMAGED):
+                if _used_up(tries, HoleCause.DAMAGED, _TRIES_DAMAGED) and self._is_alive(before):
                     return Hole(sequence, HoleCause.DAMAGED, str(error))
                 self._pause(tries[HoleCause.DAMAGED], None)
             except UnsupportedMediaError:
@@ -253,11 +295,12 @@ class SegmentFetcher:
                 if isinstance(error, ServerError):
                     self._pace.throttled()
                 self._note_failure(error)
-                if _used_up(tries, HoleCause.UNREACHABLE, _TRIES_UNREACHABLE):
+                if _used_up(tries, HoleCause.UNREACHABLE, _TRIES_UNREACHABLE) and self._is_alive(before):
                     return Hole(sequence, HoleCause.UNREACHABLE, str(error))
                 self._pause(tries[HoleCause.UNREACHABLE], error.delay_s)
             else:
-                self._note_success()
+                self._health.succeeded()
+                self._note_witness(segment)
                 return None
 
     def _keep(self, segment: Segment, uri: str, hands: _Hands) -> None:
@@ -286,16 +329,19 @@ class SegmentFetcher:
 
     def _append(self, segment: Segment, name: str, body: memoryview) -> None:
         """Take a body apart and make the segment count."""
-        if self._cancel.is_set():  # The folder may belong to somebody else by now.
-            raise CanceledError
-        if segment.init is None:
-            samples = read_transport_stream(body)
-        else:
-            samples = read_fragment(body, self._inits[segment.init.key])
-        if not self._reel.is_begun:
-            self._begin_reel(samples)
-        kept = self._reel.append(segment.media_sequence, name, is_muted_name(name), samples)
+        samples = self._dismantle(segment, body)
+        with self._appending:
+            if self._cancel.is_set():  # The folder may belong to somebody else by now.
+                raise CanceledError
+            if not self._reel.is_begun:
+                self._begin_reel(samples)
+            kept = self._reel.append(segment.media_sequence, name, is_muted_name(name), samples)
         self._meter.kept(kept.size_bytes, segment.duration_us)
+
+    def _dismantle(self, segment: Segment, body: memoryview) -> SegmentSamples:
+        if segment.init is None:
+            return read_transport_stream(body)
+        return read_fragment(body, self._inits[segment.init.key])
 
     def _received(self, amount_bytes: int) -> None:
         self._meter.received(amount_bytes)
@@ -304,10 +350,44 @@ class SegmentFetcher:
             self.wake()
 
     def _pause(self, tries: int, asked_s: float | None) -> None:
+        patience = self._patience
         # Full jitter keeps the workers from coming back in step.
-        wait_s = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**tries) * random.uniform(0.5, 1.0)
-        if self._cancel.wait(max(wait_s, min(asked_s or 0.0, _MAX_RETRY_AFTER_S))) or self._stop.is_set():
+        wait_s = min(patience.backoff_cap_s, patience.backoff_base_s * 2 ** min(tries, 16)) * random.uniform(0.5, 1.0)
+        with self._lock:
+            ended = self._lock.wait_for(
+                lambda: self._cancel.is_set() or self._stop.is_set(),
+                max(wait_s, min(asked_s or 0.0, patience.retry_after_cap_s)),
+            )
+        if ended:
             raise CanceledError
+
+
+class _Health:
+    """Whether anything can be fetched at present."""
+
+    def __init__(self, outage_s: float) -> None:
+        self._outage_s = outage_s
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._failing_since = math.inf  # monotonic, as the next one
+        self.last_success = -math.inf
+
+    def succeeded(self) -> None:
+        """Something was fetched."""
+        with self._lock:
+            self._failures = 0
+            self._failing_since = math.inf
+            self.last_success = time.monotonic()
+
+    def failed(self) -> float | None:
+        """Count a failure; when they are too many for too long without any success, the time of the first."""
+        with self._lock:
+            now = time.monotonic()
+            self._failures += 1
+            self._failing_since = min(self._failing_since, now)
+            if self._failures >= _OUTAGE_FAILURES and now - self._failing_since >= self._outage_s:
+                return self._failing_since
+            return None
 
 
 @dataclass(frozen=True, slots=True)
