@@ -22,6 +22,7 @@ class Edge:
         self.playlist = ""
         self.bodies: dict[str, bytes] = {}
         self.delay_s = 0.0
+        self.refused_after: int | None = None  # so many requests for segments are answered, and then 403 is
         self.on_segment: Callable[[int], None] = lambda _: None  # is told how many were asked for before the reply
         self.stopped = threading.Event()
         self._lock = threading.Lock()
@@ -74,7 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
         if name == "index.m3u8":
             self._send(HTTPStatus.OK, self.edge.playlist.encode())
             return
-        self.edge.on_segment(self.edge.note(name))
+        asked = self.edge.note(name)
+        self.edge.on_segment(asked)
+        if self.edge.refused_after is not None and asked > self.edge.refused_after:
+            self._send(HTTPStatus.FORBIDDEN, b"")
+            return
         if self.edge.delay_s:
             self.edge.stopped.wait(self.edge.delay_s)
         body = self.edge.bodies.get(name)

@@ -57,6 +57,44 @@ def is_muted_name(name: str) -> bool:
     return match is not None and match.group() == "-muted"
 
 
+def plain_name(name: str) -> str:
+    """The name of a segment without the mark that tells of its sound: the same before and after muting."""
+    return _MUTED.sub("", name)
+
+
+def write_media_playlist(playlist: MediaPlaylist) -> str:
+    """The text of ``playlist``, with absolute addresses; `parse_media_playlist` makes the same of it.
+
+    Segments without an init section must not come behind such with one: no tag takes one back.
+    """
+    first = playlist.segments[0].media_sequence if playlist.segments else 0
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{playlist.version}", f"#EXT-X-TARGETDURATION:{playlist.target_duration_s}"]
+    lines.append(f"#EXT-X-MEDIA-SEQUENCE:{first}")
+    init: InitSection | None = None
+    for segment in playlist.segments:
+        if segment.discontinuity:
+            lines.append("#EXT-X-DISCONTINUITY")
+        if segment.init is not None and segment.init != init:
+            init = segment.init
+            part = f',BYTERANGE="{_range_text(init.byte_range)}"' if init.byte_range is not None else ""
+            lines.append(f'#EXT-X-MAP:URI="{init.uri}"{part}')
+        if segment.program_date_time is not None:
+            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{segment.program_date_time.isoformat()}")
+        if segment.byte_range is not None:
+            lines.append(f"#EXT-X-BYTERANGE:{_range_text(segment.byte_range)}")
+        if segment.gap:
+            lines.append("#EXT-X-GAP")
+        whole_s, rest_us = divmod(segment.duration_us, 1_000_000)
+        lines += [f"#EXTINF:{whole_s}.{rest_us:06d},", segment.uri]
+    if playlist.ended:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join([*lines, ""])
+
+
+def _range_text(byte_range: ByteRange) -> str:
+    return f"{byte_range.length}@{byte_range.offset}"
+
+
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     # RFC 8216 section 4.1: lines end in LF or CRLF; a BOM must not be there, but a stray one harms nobody.
     # str.splitlines() would also split at form feeds and Unicode separators inside a URI or a title.

@@ -17,9 +17,9 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ class Reel:
         self._sync_failure: VodkeepError | None = None
         self.head: ReelHead | None = None
         self.media_end = 0
-        self.extents: dict[int, Extent] = {}
+        self.extents: dict[int, Extent] = {}  # by media sequence
+        self.found: list[Extent] = []  # what an earlier run left, in the order in which it came
         self.formats: list[TrackFormat] = []
 
     # --- opening -------------------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ class Reel:
             end = extent.offset + extent.segment.size_bytes
             if end > video_size or (number >= safe and self._checksum(extent) != checksum):
                 continue
+            self.found.append(extent)
             self.extents[extent.segment.media_sequence] = extent
             self.media_end = max(self.media_end, end)
         # A torn last line would swallow the next one.
@@ -154,6 +156,7 @@ class Reel:
         self.close()
         self.head = None
         self.extents.clear()
+        self.found.clear()
         self.formats.clear()
         self._journal_end = self._lines = self._synced_lines = 0
         for path in (self._journal_path, self.video_path):
@@ -210,9 +213,13 @@ class Reel:
                 self.extents[media_sequence] = Extent(segment, offset, line, formats)
         return segment
 
-    def forget(self, media_sequence: int) -> None:
-        """Stop counting a segment, so that it is fetched again; its bytes stay, unused."""
-        self.extents.pop(media_sequence, None)
+    def adopt(self, match: Callable[[Iterable[FetchedSegment]], Mapping[int, FetchedSegment]]) -> None:
+        """Let count what ``match`` picks of everything found, under its numbers; the rest lies unused."""
+        by_segment = {extent.segment: extent for extent in self.found}
+        self.extents = {
+            number: replace(by_segment[segment], segment=replace(segment, media_sequence=number))
+            for number, segment in match([extent.segment for extent in self.found]).items()
+        }
 
     def _format_number(self, track_format: TrackFormat) -> int:
         if track_format not in self.formats:

@@ -41,8 +41,16 @@ from vodkeep.capture.model import (
 )
 from vodkeep.capture.mp4_index import Movie
 from vodkeep.capture.pace import Pace
-from vodkeep.capture.plan import SavedPlan, load_plan, save_plan
-from vodkeep.capture.playlist import PlaylistError, muted_alternatives, parse_media_playlist
+from vodkeep.capture.plan import (
+    SavedPlan,
+    is_good_enough,
+    load_plan,
+    match_fetched,
+    merge_playlists,
+    renumbered,
+    save_plan,
+)
+from vodkeep.capture.playlist import PlaylistError, parse_media_playlist, write_media_playlist
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
@@ -163,6 +171,7 @@ class _Capture:
         self._cancel = threading.Event()
         self._client = MediaClient(tools.pool, tools.rate, tools.user_agent)
         self._reel = Reel(folder.path, folder.video_id)
+        self._format_id: str | None = None  # of the rendition that this capture set out with
         self._wake: Callable[[], None] = lambda: None
 
     def close(self) -> None:
@@ -184,6 +193,8 @@ class _Capture:
                 return await self._take_whole(resolved, playlist)
         else:
             holes = {item.media_sequence: Hole(item.media_sequence, HoleCause.GONE, str(gone)) for item in wanted}
+        # Something better was wanted in the place of these, and was not there.
+        holes = {number: hole for number, hole in holes.items() if number not in self._reel.extents}
         if not self._reel.extents or (holes and gone is None and not accept_holes):
             raise gone or _incomplete(self._folder.video_id, holes, len(playlist.segments))
         return await self._finish(resolved, playlist, meter, holes, gone)
@@ -276,18 +287,35 @@ class _Capture:
             raise StillRecording(f"VOD {video_id} is still being recorded.")
         if not playlist.segments:
             raise ServerError(f"The playlist of VOD {video_id} is empty.")
-        await anyio.to_thread.run_sync(save_plan, self._folder.path, SavedPlan(resolved, text))
-        return resolved, playlist
+        if self._format_id not in (None, resolved.format_id):
+            raise ServerError(
+                f"VOD {video_id} is offered as {resolved.format_id} now, and its capture began as {self._format_id}."
+            )
+        self._format_id = resolved.format_id
+        return resolved, await anyio.to_thread.run_sync(self._save_plan, resolved, playlist, text)
+
+    def _save_plan(self, resolved: ResolvedVod, playlist: MediaPlaylist, text: str) -> MediaPlaylist:
+        """Keep the playlist for later runs, together with what an earlier one saw and this one does not."""
+        saved = load_plan(self._folder.path)
+        if saved is not None and saved.resolved.format_id == resolved.format_id:
+            merged = merge_playlists(saved.playlist(), playlist)
+            if merged is not playlist:
+                lost = sum(segment.gap for segment in merged.segments)
+                if lost:
+                    self._log.warning("segments are no longer on offer", segments=lost)
+                playlist, text = merged, write_media_playlist(merged)
+        save_plan(self._folder.path, SavedPlan(resolved, text))
+        return playlist
 
     def _plan(self, playlist: MediaPlaylist, meter: Meter) -> list[Segment]:
         """The segments that are still wanted; those that the journal proves are entered in ``meter``."""
+        self._reel.adopt(lambda fetched: match_fetched(playlist, fetched))
         wanted = []
         for segment in playlist.segments:
             extent = self._reel.extents.get(segment.media_sequence)
-            if extent is not None and extent.segment.name in _names(segment):
+            if extent is not None and is_good_enough(segment, extent.segment):
                 meter.kept(extent.segment.size_bytes, segment.duration_us)
             else:
-                self._reel.forget(segment.media_sequence)
                 wanted.append(segment)
         if meter.segments:
             self._log.info("capture resumed", kept=meter.segments, wanted=len(wanted))
@@ -314,7 +342,7 @@ class _Capture:
 
         def refresh() -> MediaPlaylist:
             self._log.info("playlist resolved again")
-            return anyio.from_thread.run(self._resolve, token=token)[1]
+            return renumbered(anyio.from_thread.run(self._resolve, token=token)[1], like=playlist)
 
         def begin(first: SegmentSamples) -> None:
             begin_reel(
@@ -356,7 +384,7 @@ class _Capture:
     async def _fetch_inits(self, playlist: MediaPlaylist) -> dict[InitKey, InitTracks]:
         """What the init sections of fMP4 segments say."""
         inits: dict[InitKey, InitTracks] = {}
-        for init in dict.fromkeys(segment.init for segment in playlist.segments):
+        for init in dict.fromkeys(segment.init for segment in playlist.segments if not segment.gap):
             if init is None or init.key in inits:
                 continue
             url, byte_range = init.uri, init.byte_range
@@ -445,10 +473,6 @@ def _movie(resolved: ResolvedVod) -> Movie:
         encoder="Vodkeep",
         chapters=resolved.chapters,
     )
-
-
-def _names(segment: Segment) -> set[str]:
-    return {uri.split("?", 1)[0].rsplit("/", 1)[-1] for uri in muted_alternatives(segment)}
 
 
 def _snapshot(phase: Phase, meter: Meter, rate: float) -> Progress:

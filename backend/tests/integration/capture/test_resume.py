@@ -15,12 +15,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 from support.capture_run import VIDEO_ID, KnownPlaylist, capture, service_of, start_child
-from support.edge import Edge, running_edge
+from support.edge import Edge, playlist_of, running_edge
 from support.mp4_media import make_transport_segments, read_packets
-from vodkeep.errors import Incomplete, ServerError
+from vodkeep.capture.model import ResolvedVod, Source
+from vodkeep.errors import Incomplete, PermanentError, ServerError
 
 pytestmark = pytest.mark.anyio
 
@@ -240,3 +242,122 @@ async def test_half_of_the_index_written(edge: Edge, tmp_path: Path) -> None:
     finished.replace(tmp_path / ".work" / VIDEO_ID / "video.mp4")
     again = await finish(edge, tmp_path, asked_for=0)
     assert read_packets(again) == expected
+
+
+# A playlist that changed meanwhile ---------------------------------------------------------------------------------
+
+
+async def test_another_quality_begins_anew(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    before = len(edge.asked)
+    resolver = KnownPlaylist(edge.playlist_url, format_id="720p60")
+    captured = await capture(service_of(tmp_path, resolver))
+    assert (captured.completeness, captured.resolved.format_id) == (1.0, "720p60")
+    assert edge.counts(before) == dict.fromkeys(bodies, 1)
+
+
+async def test_a_quality_that_changes_under_a_capture_is_not_mixed_in(edge: Edge, tmp_path: Path) -> None:
+    """The token runs out, and the playlist that comes in its place is another rendition's."""
+
+    class Changing(KnownPlaylist):
+        async def resolve(self, video_id: str) -> ResolvedVod:
+            resolved = await super().resolve(video_id)
+            self._format_id = "720p60"
+            return resolved
+
+    edge.refused_after = 10
+    with pytest.raises(ServerError, match="720p60"):
+        await capture(service_of(tmp_path, Changing(edge.playlist_url)))
+    assert len(proven(tmp_path)) == 10
+    edge.refused_after = None
+    await finish(edge, tmp_path, asked_for=len(edge.bodies) - 10)
+
+
+async def test_what_was_muted_meanwhile_keeps_its_sound(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    names = list(bodies)
+    edge.bodies.clear()
+    renamed = [name.replace(".ts", "-muted.ts") if 10 <= number < 25 else name for number, name in enumerate(names)]
+    edge.serve(dict(zip(renamed, bodies.values(), strict=True)), segment_s=SEGMENT_S, gaps=[18])
+    before = len(edge.asked)
+    captured = await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url)))
+    assert set(edge.counts(before)) == set(renamed[20:])
+    assert [(stretch.start_us, stretch.end_us, stretch.reason) for stretch in captured.ledger] == [
+        (0, 40_000_000, ""),
+        (40_000_000, 50_000_000, "muted"),
+        (50_000_000, 72_000_000, ""),
+    ]
+
+
+async def test_sound_that_came_back_is_taken(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    """A stretch that was fetched muted is fetched again once it has its sound; where that fails, muted is kept."""
+    names = list(bodies)
+    muted = [name.replace(".ts", "-muted.ts") if number < 3 else name for number, name in enumerate(names)]
+    edge.bodies.clear()
+    edge.serve(dict(zip(muted, bodies.values(), strict=True)), segment_s=SEGMENT_S, gaps=[18])
+    first = await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url)))
+    assert first.ledger[0].reason == "muted"
+    edge.bodies.clear()
+    edge.serve(bodies, segment_s=SEGMENT_S, gaps=[18])
+    del edge.bodies["1.ts"]
+    before = len(edge.asked)
+    second = await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url)))
+    assert set(edge.counts(before)) == {"0.ts", "1.ts", "2.ts"}
+    assert [stretch.reason for stretch in second.ledger] == ["", "muted", ""]
+    assert second.completeness == 1.0
+
+
+@pytest.mark.parametrize("renumbers", [False, True], ids=["numbers go on", "numbered from its own start"])
+async def test_a_beginning_that_vanished_stays_in_the_film(
+    edge: Edge, tmp_path: Path, bodies: dict[str, bytes], renumbers: bool
+) -> None:
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    await cut_off(edge, tmp_path, kept=20)
+    names = list(bodies)
+    for name in names[:10]:
+        del edge.bodies[name]
+    edge.playlist = playlist_of(names[10:], segment_s=SEGMENT_S, first=0 if renumbers else 10, gaps=[8])
+    finished = await finish(edge, tmp_path, asked_for=len(names) - 20)
+    assert read_packets(finished) == expected
+
+
+async def test_what_vanished_before_it_was_fetched_is_a_hole(
+    edge: Edge, tmp_path: Path, bodies: dict[str, bytes]
+) -> None:
+    """Once promised, a part that is gone is told, and the rest is captured without asking for it."""
+    await cut_off(edge, tmp_path, kept=4)
+    names = list(bodies)
+    edge.playlist = playlist_of(names[20:], segment_s=SEGMENT_S)
+    before = len(edge.asked)
+    with pytest.raises(Incomplete, match="16 of 36"):
+        await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url)))
+    captured = await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url)), accept_holes=True)
+    assert edge.counts(before) == dict.fromkeys(names[20:], 1)
+    assert captured.completeness == pytest.approx(20 / 36)
+    assert [(stretch.start_us // 1_000_000, stretch.source) for stretch in captured.ledger] == [
+        (0, Source.VOD),
+        (8, Source.MISSING),
+        (40, Source.VOD),
+    ]
+    assert length_s(film(tmp_path)) == pytest.approx(72, abs=1)
+
+
+def length_s(path: Path) -> float:
+    """From the first picture to the end of the last."""
+    packets = read_packets(path)["video"]
+    stamps = [packet.pts for packet in packets if packet.pts is not None]
+    with av.open(str(path), mode="r") as container:
+        base = container.streams.video[0].time_base
+    assert base is not None
+    return float((max(stamps) - min(stamps)) * base)
+
+
+async def test_deleted_half_way_is_finished_with_what_there_is(edge: Edge, tmp_path: Path) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    before = len(edge.asked)
+    gone = PermanentError("VOD 2301 is gone.", code="deleted")
+    captured = await capture(service_of(tmp_path, KnownPlaylist(edge.playlist_url, gone=gone)))
+    assert captured.cut_short_by is gone
+    assert captured.completeness == pytest.approx(20 / 36)
+    assert len(edge.asked) == before
+    assert read_packets(film(tmp_path))["video"]
