@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from vodkeep.capture.model import ByteRange, Chapter, FetchedSegment, MediaPlaylist, ResolvedVod, Segment
-from vodkeep.capture.playlist import PlaylistError, muted_alternatives, parse_media_playlist, plain_name
+from vodkeep.capture.playlist import (
+    PlaylistError,
+    muted_alternatives,
+    parse_media_playlist,
+    plain_name,
+    write_media_playlist,
+)
 from vodkeep.disk import disk_errors
 
 _NAME = "plan.json"
@@ -44,14 +51,40 @@ def save_plan(folder: Path, plan: SavedPlan) -> None:
         fresh.replace(folder / _NAME)
 
 
+def keep_plan(folder: Path, resolved: ResolvedVod, playlist: MediaPlaylist, text: str) -> MediaPlaylist:
+    """Write down what is on offer now, ``playlist`` read from ``text``, together with what an earlier plan saw.
+
+    Returns what is to be captured; see `merge_playlists`.
+    """
+    saved = _read_plan(folder)
+    # Nearly always it is the same text, and long ones take long to read.
+    if saved is not None and saved.resolved.format_id == resolved.format_id and saved.playlist_text != text:
+        with suppress(PlaylistError):
+            merged = merge_playlists(saved.playlist(), playlist)
+            if merged is not playlist:
+                playlist, text = merged, write_media_playlist(merged)
+    save_plan(folder, SavedPlan(resolved, text))
+    return playlist
+
+
 def load_plan(folder: Path) -> SavedPlan | None:
     """The plan in ``folder``; None when there is none that can be used."""
+    plan = _read_plan(folder)
+    try:
+        if plan is not None:
+            plan.playlist()
+    except PlaylistError:
+        return None
+    return plan
+
+
+def _read_plan(folder: Path) -> SavedPlan | None:
     try:
         fields = json.loads((folder / _NAME).read_text("utf-8"))
         if fields["plan"] != _VERSION:
             return None
         resolved = fields["resolved"]
-        plan = SavedPlan(
+        return SavedPlan(
             ResolvedVod(
                 **{
                     **resolved,
@@ -59,12 +92,10 @@ def load_plan(folder: Path) -> SavedPlan | None:
                     "chapters": tuple(Chapter(**chapter) for chapter in resolved["chapters"]),
                 }
             ),
-            fields["playlist"],
+            str(fields["playlist"]),
         )
-        plan.playlist()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, PlaylistError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return plan
 
 
 def merge_playlists(earlier: MediaPlaylist, now: MediaPlaylist) -> MediaPlaylist:
@@ -76,6 +107,8 @@ def merge_playlists(earlier: MediaPlaylist, now: MediaPlaylist) -> MediaPlaylist
     """
     before, after = _by_identity(earlier.segments), _by_identity(now.segments)
     if before is None or after is None:
+        return now
+    if before.keys() <= after.keys():
         return now
     shared = [segment for identity, segment in after.items() if identity in before]
     order = [before[_identity(segment)].index for segment in shared]
@@ -94,8 +127,7 @@ def merge_playlists(earlier: MediaPlaylist, now: MediaPlaylist) -> MediaPlaylist
         else:
             joined.append(segment)
     joined += [replace(lost, gap=True) for lost in earlier.segments[position:]]
-    segments = _numbered(joined, earlier.segments[0].media_sequence)
-    return now if segments == now.segments else replace(now, segments=segments)
+    return replace(now, segments=_numbered(joined, earlier.segments[0].media_sequence))
 
 
 def renumbered(now: MediaPlaylist, like: MediaPlaylist) -> MediaPlaylist:

@@ -42,15 +42,13 @@ from vodkeep.capture.model import (
 from vodkeep.capture.mp4_index import Movie
 from vodkeep.capture.pace import Pace
 from vodkeep.capture.plan import (
-    SavedPlan,
     is_good_enough,
+    keep_plan,
     load_plan,
     match_fetched,
-    merge_playlists,
     renumbered,
-    save_plan,
 )
-from vodkeep.capture.playlist import PlaylistError, parse_media_playlist, write_media_playlist
+from vodkeep.capture.playlist import PlaylistError, parse_media_playlist
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
@@ -292,20 +290,11 @@ class _Capture:
                 f"VOD {video_id} is offered as {resolved.format_id} now, and its capture began as {self._format_id}."
             )
         self._format_id = resolved.format_id
-        return resolved, await anyio.to_thread.run_sync(self._save_plan, resolved, playlist, text)
-
-    def _save_plan(self, resolved: ResolvedVod, playlist: MediaPlaylist, text: str) -> MediaPlaylist:
-        """Keep the playlist for later runs, together with what an earlier one saw and this one does not."""
-        saved = load_plan(self._folder.path)
-        if saved is not None and saved.resolved.format_id == resolved.format_id:
-            merged = merge_playlists(saved.playlist(), playlist)
-            if merged is not playlist:
-                lost = sum(segment.gap for segment in merged.segments)
-                if lost:
-                    self._log.warning("segments are no longer on offer", segments=lost)
-                playlist, text = merged, write_media_playlist(merged)
-        save_plan(self._folder.path, SavedPlan(resolved, text))
-        return playlist
+        planned = await anyio.to_thread.run_sync(keep_plan, self._folder.path, resolved, playlist, text)
+        lost = len(planned.segments) - len(playlist.segments)
+        if lost:
+            self._log.warning("segments are no longer on offer", segments=lost)
+        return resolved, planned
 
     def _plan(self, playlist: MediaPlaylist, meter: Meter) -> list[Segment]:
         """The segments that are still wanted; those that the journal proves are entered in ``meter``."""
