@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -41,6 +41,7 @@ from vodkeep.capture.model import (
 )
 from vodkeep.capture.mp4_index import Movie
 from vodkeep.capture.pace import Pace
+from vodkeep.capture.patience import Patience
 from vodkeep.capture.plan import (
     is_good_enough,
     keep_plan,
@@ -117,12 +118,13 @@ class CaptureTools:
     resolver: Resolver
     download_whole: DownloadWhole  # for formats that we cannot take apart
     ffmpeg: str  # program, for thumbnails only
-    pool: urllib3.PoolManager
+    pool: urllib3.PoolManager  # of `media_pool`
     rate: RateLimiter
     connections: int  # the most parallel requests of one capture
     user_agent: str
     clock: Clock
     log: Logger
+    patience: Patience = field(default_factory=Patience)
 
 
 class CaptureService:
@@ -167,12 +169,15 @@ class _Capture:
         self._on_progress = on_progress
         self._log = tools.log.bind(vod_id=folder.video_id)
         self._cancel = threading.Event()
-        self._client = MediaClient(tools.pool, tools.rate, tools.user_agent)
+        self._client = MediaClient(tools.pool, tools.rate, tools.user_agent, tools.patience)
         self._reel = Reel(folder.path, folder.video_id)
         self._format_id: str | None = None  # of the rendition that this capture set out with
-        self._wake: Callable[[], None] = lambda: None
+        self._fetcher: SegmentFetcher | None = None
+        self._renewing = anyio.CancelScope()
 
     def close(self) -> None:
+        if self._fetcher is not None:
+            self._fetcher.settle()
         self._reel.close()
 
     async def run(self, accept_holes: bool) -> Captured:
@@ -329,9 +334,16 @@ class _Capture:
     ) -> dict[int, Hole]:
         token = anyio.lowlevel.current_token()
 
+        async def resolve_again() -> MediaPlaylist:
+            # It is no task of this capture's, so nothing else would end it together with the capture.
+            with anyio.CancelScope() as self._renewing:
+                if not self._cancel.is_set():
+                    return (await self._resolve())[1]
+            raise CanceledError
+
         def refresh() -> MediaPlaylist:
             self._log.info("playlist resolved again")
-            return renumbered(anyio.from_thread.run(self._resolve, token=token)[1], like=playlist)
+            return renumbered(anyio.from_thread.run(resolve_again, token=token), like=playlist)
 
         def begin(first: SegmentSamples) -> None:
             begin_reel(
@@ -355,14 +367,17 @@ class _Capture:
             begin_reel=begin,
             refresh=refresh,
             log=self._log,
+            patience=self._tools.patience,
         )
-        self._wake = fetcher.wake
+        self._fetcher = fetcher
+        missing = {segment.media_sequence for segment in wanted}
+        kept = [segment for segment in playlist.segments if segment.media_sequence not in missing]
         holes: dict[int, Hole] = {}
         failure: VodkeepError | UnsupportedMediaError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._report, meter)
             try:
-                holes = await self._in_thread(lambda: fetcher.fetch(wanted))
+                holes = await self._in_thread(lambda: fetcher.fetch(wanted, kept))
             except (VodkeepError, UnsupportedMediaError) as error:
                 failure = error  # Raised outside of the group, which would wrap it.
             tasks.cancel_scope.cancel()
@@ -412,7 +427,9 @@ class _Capture:
         except anyio.get_cancelled_exc_class():
             self._cancel.set()
             self._client.abort()
-            self._wake()
+            self._renewing.cancel()
+            if self._fetcher is not None:
+                self._fetcher.wake()
             with anyio.move_on_after(_CANCEL_GRACE_S, shield=True):
                 await ended.wait()
             raise
