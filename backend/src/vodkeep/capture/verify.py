@@ -131,7 +131,8 @@ def _describe(stream: Stream, tally: _Tally) -> StreamFacts:
     rate = getattr(stream, "average_rate", None)
     return StreamFacts(
         kind=stream.type,
-        codec=stream.codec_context.name if stream.codec_context else "",
+        # The format's name, not that of the decoder in this build ("libdav1d").
+        codec=stream.codec_context.codec.canonical_name if stream.codec_context else "",
         packets=tally.packets,
         width=getattr(stream, "width", None) or None,
         height=getattr(stream, "height", None) or None,

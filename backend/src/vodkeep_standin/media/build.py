@@ -92,7 +92,8 @@ def _encode_arguments(recipe: Recipe, run: int, run_s: int, firsts: dict[str, in
     tone = f"sine=frequency={recipe.tone_hz}:sample_rate=48000:beep_factor=4"
     graph = (
         f"[0:v]hue=h={(recipe.hue_degrees + run * 90) % 360},format=yuv420p,split=2[source][large];"
-        f"[large]scale=284:160,fps={_fps(recipe, '160p30'):.0f}[small];[1:a]aformat=channel_layouts=stereo{silences},asplit=3[a0][a1][a2]"
+        f"[large]scale=284:160,fps={_fps(recipe, '160p30'):.0f}[small];"
+        f"[1:a]aformat=channel_layouts=stereo{silences},asplit=3[a0][a1][a2]"
     )
     arguments = ["-f", "lavfi", "-t", str(run_s), "-i", picture, "-f", "lavfi", "-t", str(run_s), "-i", tone]
     arguments += ["-filter_complex", graph]
@@ -122,7 +123,7 @@ def _video_codec(recipe: Recipe, fps: int, bitrate_kbps: int | None) -> list[str
         # Key frames only where a segment begins.
         return ["-c:v", "libsvtav1", "-preset", "12", "-crf", "50", "-g", str(gop), "-svtav1-params", "scd=0:lp=2"]
     if recipe.codec == "hevc":
-        params = f"log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0"
+        params = f"log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"
         return ["-c:v", "libx265", "-preset", "ultrafast", "-crf", "32", "-tag:v", "hvc1", "-x265-params", params]
     chosen = ["-c:v", "libx264", "-preset", "ultrafast", "-g", str(gop), "-keyint_min", str(gop)]
     chosen += ["-sc_threshold", "0"]

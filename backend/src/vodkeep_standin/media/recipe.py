@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-GENERATION = 4
+GENERATION = 5
 """Raised whenever the way media is built changes, so that old caches are not used."""
 
 Codec = Literal["h264", "hevc", "av1"]
