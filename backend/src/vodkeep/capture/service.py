@@ -157,7 +157,9 @@ class CaptureService:
         try:
             return await capture.run(accept_holes)
         finally:
-            await anyio.to_thread.run_sync(capture.close)
+            # Without the shield a cancellation would leave the reel open, and its thread would go on writing marks.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(capture.close)
 
 
 class _Capture:
