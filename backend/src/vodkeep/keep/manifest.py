@@ -99,7 +99,7 @@ def read_manifest(text: str) -> Manifest:
         fields: dict[str, Any] = json.loads(text)
         if fields.pop("format") != FORMAT:
             raise ManifestError("it has another format")
-        return Manifest(
+        manifest = Manifest(
             **{
                 **fields,
                 "date": datetime.fromisoformat(fields["date"]) if fields["date"] else None,
@@ -111,10 +111,27 @@ def read_manifest(text: str) -> Manifest:
                 "chapters": tuple(ChapterEntry(**entry) for entry in fields["chapters"]),
             }
         )
+        _check_types(manifest)
+        return manifest
     except ManifestError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"it cannot be read ({error})") from error
+
+
+def _check_types(manifest: Manifest) -> None:
+    """What others show of it has to be what it says it is."""
+    fine = (
+        isinstance(manifest.rendition, str)
+        and type(manifest.completeness) in {int, float}
+        and all(
+            type(entry.start_ms) is int and type(entry.end_ms) is int
+            and isinstance(entry.source, str) and isinstance(entry.reason, str)
+            for entry in manifest.ledger
+        )
+    )  # fmt: skip
+    if not fine:
+        raise ManifestError("a field has the wrong type")
 
 
 def load_manifest(folder: Path) -> Manifest | None:

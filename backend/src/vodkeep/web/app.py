@@ -78,7 +78,7 @@ def create_app(deps: WebDeps) -> FastAPI:
             database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
         )
     )
-    app.include_router(vod_routes(deps.reader, deps.work))
+    app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
     app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))
     app.include_router(page_routes(load_assets()))
     # Last added is outermost.

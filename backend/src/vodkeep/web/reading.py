@@ -112,6 +112,7 @@ class ChannelFigures:
     counts: QueueCounts
     breaker: Breaker
     averages_ms: Mapping[str, float]  # avg_download_ms, avg_upload_ms, avg_total_ms as far as they exist
+    incomplete: int = 0  # kept with holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class Figures:
     last_process_run: datetime | None
     active: list[StoredVod]
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
+    incomplete: int = 0  # kept with holes
 
 
 class StatusReader(Protocol):
@@ -227,6 +229,7 @@ class DatabaseStatusReader:
     def _read_figures(self, unit: UnitOfWork) -> Figures:
         health = HealthStore(unit.connection)
         counts, breakers = QueueStore(unit.connection).counts_by_channel(), health.load_breakers()
+        incomplete = _count_incomplete(unit)
         names: dict[str, str | None] = {
             row.login: row.display_name
             for row in unit.connection.execute(select(channels.c.login, channels.c.display_name))
@@ -241,6 +244,7 @@ class DatabaseStatusReader:
                     counts=counts.get(login, _NOTHING),
                     breaker=breakers.get(login, CLOSED),
                     averages_ms=health.load_averages(login),
+                    incomplete=incomplete.get(login, 0),
                 )
                 for login in (*self._kept_channels, *others)
             ],
@@ -260,7 +264,18 @@ class DatabaseStatusReader:
                     .order_by(kv.c.key)
                 )
             },
+            incomplete=sum(incomplete.values()),
         )
+
+
+def _count_incomplete(unit: UnitOfWork) -> dict[str, int]:
+    """How many items of each channel are in the library with holes."""
+    query = (
+        select(vods.c.channel, func.count().label("n"))
+        .where(vods.c.downloaded_path.is_not(None), vods.c.completeness < 1)
+        .group_by(vods.c.channel)
+    )
+    return {row.channel: row.n for row in unit.connection.execute(query)}
 
 
 def _total(counts: Iterable[QueueCounts]) -> QueueCounts:

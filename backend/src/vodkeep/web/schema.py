@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from vodkeep.db.events import Event
+from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING
 from vodkeep.pipeline.store import QueueCounts
@@ -114,6 +115,7 @@ class Counts(BaseModel):
     canceled: int
     processed: int
     queue_depth: int = Field(description="All that is not processed; the metric `vod_queue_depth`.")
+    incomplete: int = Field(description="Kept with holes: what Twitch did not serve. `completeness` says how much.")
     states: dict[str, int]
 
 
@@ -215,11 +217,26 @@ class TimelineEvent(BaseModel):
     corr: str | None
 
 
+class Stretch(BaseModel):
+    """A stretch of a broadcast's timeline, from its start."""
+
+    start_ms: int
+    end_ms: int
+    source: str = Field(description="`vod`, or `missing` for a hole.")
+    reason: str = Field(description="`muted` for a stretch without its sound; the cause of a hole; else empty.")
+
+
 class VodDetail(Vod):
     """A broadcast with its timeline, oldest event first."""
 
     description: str
     created_at: datetime
+    rendition: str | None = Field(
+        description="The name of what was taken of Twitch's; null as long as there is nothing."
+    )
+    ledger: list[Stretch] | None = Field(
+        description="What the video is made of, from start to end; null as long as there is nothing."
+    )
     events: list[TimelineEvent]
 
 
@@ -235,6 +252,7 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         version=version,
         **_counts(figures.totals),
         **_averages(figures.averages_ms),
+        incomplete=figures.incomplete,
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         active=active_of(figures, live),
@@ -295,10 +313,19 @@ def vod_of(vod: StoredVod, live: LiveProgress | None) -> Vod:
     return Vod(**_vod_fields(vod, live))
 
 
-def vod_detail_of(vod: StoredVod, events: list[Event], live: LiveProgress | None) -> VodDetail:
-    """The answer of ``/api/v1/vods/{id}``."""
+def vod_detail_of(
+    vod: StoredVod, events: list[Event], live: LiveProgress | None, manifest: Manifest | None
+) -> VodDetail:
+    """The answer of ``/api/v1/vods/{id}``; ``manifest`` is that of the item's folder."""
     return VodDetail(
         **_vod_fields(vod, live),
+        rendition=manifest.rendition if manifest is not None else None,
+        ledger=[
+            Stretch(start_ms=entry.start_ms, end_ms=entry.end_ms, source=entry.source, reason=entry.reason)
+            for entry in manifest.ledger
+        ]
+        if manifest is not None
+        else None,
         description=vod.description,
         created_at=vod.created_at,
         events=[
@@ -358,6 +385,7 @@ def _channel(figures: ChannelFigures) -> ChannelStatus:
         login=figures.login,
         display_name=figures.display_name,
         breaker=breaker_of(figures.breaker),
+        incomplete=figures.incomplete,
         **_counts(figures.counts),
         **_averages(figures.averages_ms),
     )

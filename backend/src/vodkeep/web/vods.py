@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vodkeep.keep.manifest import Manifest, ManifestError, read_manifest
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.web.answers import answer_json
-from vodkeep.web.media import is_vod_id
+from vodkeep.web.media import MediaFile, NotServed, is_vod_id, locate
 from vodkeep.web.problems import ProblemError, documented
 from vodkeep.web.reading import BadCursor, Cursor, StatusReader
 from vodkeep.web.routing import readable
@@ -24,8 +27,8 @@ States = Annotated[
 ]
 
 
-def vod_routes(reader: StatusReader, work: Work) -> APIRouter:
-    """The routes of the library."""
+def vod_routes(reader: StatusReader, work: Work, data_dir: Path) -> APIRouter:
+    """The routes of the library, whose folders are below ``data_dir``."""
     router = APIRouter(prefix="/api/v1", tags=["vods"])
 
     @readable(router, "/vods", response_model=VodList, responses=documented(401, 422, 503))
@@ -56,6 +59,17 @@ def vod_routes(reader: StatusReader, work: Work) -> APIRouter:
         if found is None:
             raise ProblemError(404, "unknown_vod", "There is no broadcast with this id.")
         vod, events = found
-        return answer_json(request, vod_detail_of(vod, events, work.progress().get(vod.twitch_vod_id)))
+        manifest = None
+        if vod.downloaded_path is not None:
+            manifest = await anyio.to_thread.run_sync(_load_manifest, data_dir, vod.downloaded_path)
+        return answer_json(request, vod_detail_of(vod, events, work.progress().get(vod.twitch_vod_id), manifest))
 
     return router
+
+
+def _load_manifest(data_dir: Path, downloaded_path: str) -> Manifest | None:
+    """The manifest of a kept item; None when it cannot be had, which `vodkeep verify` is there to tell. Blocking."""
+    try:
+        return read_manifest(locate(data_dir, downloaded_path, MediaFile.MANIFEST).path.read_text("utf-8"))
+    except (NotServed, ManifestError, OSError, UnicodeDecodeError):
+        return None

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
+from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
 
@@ -182,6 +184,37 @@ async def test_a_kept_broadcast_plays_and_seeks_by_keyboard_alone(
         await expect(page.locator("#watch")).to_be_hidden()
         await expect(page.get_by_role("link", name="Play Chill build stream")).to_be_focused()
         assert watched.complaints == []
+
+
+async def test_what_is_not_whole_is_said_to_the_second(
+    serve_site: Serve, browser: Browser, database: Database, data_dir: Path
+) -> None:
+    folder = keep_vod(database, data_dir, "holed", completeness=0.9999, download_state="parked")
+    ledger = (
+        LedgerEntry(0, 3_600_000, "vod", ""),
+        LedgerEntry(3_600_000, 3_960_000, "vod", "muted"),
+        LedgerEntry(3_960_000, 3_970_000, "missing", "gone"),
+    )
+    manifest = Manifest(
+        video_id="holed", stream_id=None, channel="otter", channel_name="Otter", title="", date=None,
+        duration_ms=3_970_000, completeness=0.9999, rendition="720p60", tools=(), captured_at=START, files=(),
+        streams=(), ledger=ledger, chapters=(),
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(write_manifest(manifest))
+    whole = keep_vod(database, data_dir, "whole")
+    (whole / "manifest.json").write_text(write_manifest(replace(manifest, ledger=ledger[:1], completeness=1.0)))
+    async with serve_site() as site:
+        page = await Watched(await browser.new_page(), site).open("/#watch=holed")
+        lines = page.locator("#watch-stretches li")
+        await expect(lines).to_have_count(2)
+        await expect(lines.first).to_contain_text("1:00:00 to 1:06:00")
+        await expect(lines.first).to_contain_text("Muted by Twitch.")
+        await expect(lines.last).to_contain_text("Missing: Twitch does not have it.")
+        await expect(page.locator('[data-id="holed"] .row-meta')).to_contain_text("99.9 % complete")
+        await expect(page.locator('[data-id="whole"] .row-meta')).not_to_contain_text("complete")
+        await page.goto(site.url + "/#watch=whole")
+        await expect(page.locator("#watch-title")).to_have_text("Broadcast whole")
+        await expect(page.locator("#watch-ledger")).to_be_hidden()
 
 
 async def test_the_address_of_a_broadcast_opens_it(serve_site: Serve, browser: Browser, archive: RunningWork) -> None:

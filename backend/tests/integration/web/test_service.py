@@ -20,6 +20,7 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import channels
+from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.telemetry.log import mask_values
@@ -159,6 +160,10 @@ async def test_each_figure_of_status_follows_the_database(
     add_vod(database, "5", download_state="canceled", processing_error="Canceled.", error_code="canceled")
     add_vod(database, "6", download_state="verifying", download_bytes=10, download_total=10, download_retries=1)
     keep_vod(database, data_dir, "7")
+    # Not yet in the library, so not kept with holes; the other one is.
+    add_vod(database, "8", completeness=0.5, download_state="waiting")
+    holed = {"download_state": "parked", "processed": 0, "error_code": "incomplete", "processing_error": "A hole."}
+    keep_vod(database, data_dir, "9", completeness=0.999, **holed)
     with database.unit_of_work() as unit:
         health = HealthStore(unit.connection)
         health.save_breaker("rook", Breaker(BreakerPhase.HALF_OPEN, 6, moment(0.1)), clock.now())
@@ -170,15 +175,17 @@ async def test_each_figure_of_status_follows_the_database(
     async with serve_site() as site:
         status = await site.json("/status")
         monitor = await site.json("/admin/monitor")
-    assert (status["pending"], status["errored"], status["canceled"], status["processed"]) == (3, 2, 1, 1)
-    assert status["queue_depth"] == 6
-    assert status["states"]["waiting"] == 1
+    assert (status["pending"], status["errored"], status["canceled"], status["processed"]) == (4, 3, 1, 1)
+    assert status["queue_depth"] == 8
+    assert status["states"]["waiting"] == 2
+    assert status["incomplete"] == 1
+    assert [channel["incomplete"] for channel in status["channels"]] == [1, 0]
     assert status["circuit_state"] == "half_open"
     assert (status["avg_download_ms"], status["avg_upload_ms"], status["avg_total_ms"]) == (1000, None, 3000)
     assert status["last_process_run"] == "2026-11-23T11:30:00Z"
     assert [(active["id"], active["attempt"]) for active in status["active"]] == [("6", 2)]
     otter, rook = status["channels"]
-    assert (otter["login"], otter["display_name"], otter["queue_depth"]) == ("otter", "OTTER ☂", 5)
+    assert (otter["login"], otter["display_name"], otter["queue_depth"]) == ("otter", "OTTER ☂", 7)
     assert otter["breaker"] == {"state": "closed", "failures": 0, "open_until": None}
     assert otter["avg_download_ms"] == 1000
     assert (rook["login"], rook["errored"]) == ("rook", 1)
@@ -350,6 +357,33 @@ async def test_a_vod_with_its_timeline(serve_site: Serve, database: Database, da
         ("discovered", None, "c-1"),
         ("state", "downloading", "c-2"),
     ]
+
+
+async def test_a_vod_says_what_it_is_made_of(serve_site: Serve, database: Database, data_dir: Path) -> None:
+    folder = keep_vod(database, data_dir, "v1", completeness=0.9)
+    ledger = (LedgerEntry(0, 9000, "vod", "muted"), LedgerEntry(9000, 10_000, "missing", "gone"))
+    manifest = Manifest(
+        video_id="v1", stream_id=None, channel="otter", channel_name="Otter", title="", date=None, duration_ms=10_000,
+        completeness=0.9, rendition="720p60", tools=(), captured_at=moment(0), files=(), streams=(), ledger=ledger,
+        chapters=(),
+    )  # fmt: skip
+    async with serve_site() as site:
+        vod = await site.json("/api/v1/vods/v1")
+        assert (vod["completeness"], vod["rendition"], vod["ledger"]) == (0.9, None, None)
+        (folder / "manifest.json").write_text(write_manifest(manifest))
+        vod = await site.json("/api/v1/vods/v1")
+        assert (vod["completeness"], vod["rendition"]) == (0.9, "720p60")
+        assert vod["ledger"] == [
+            {"start_ms": 0, "end_ms": 9000, "source": "vod", "reason": "muted"},
+            {"start_ms": 9000, "end_ms": 10_000, "source": "missing", "reason": "gone"},
+        ]
+        (listed,) = (await site.json("/api/v1/vods"))["items"]
+        assert listed["completeness"] == 0.9
+        (folder / "manifest.json").write_text(write_manifest(manifest).replace("9000", '"soon"'))
+        assert (await site.json("/api/v1/vods/v1"))["ledger"] is None
+        (folder / "manifest.json").unlink()
+        (folder / "manifest.json").symlink_to("/etc/passwd")
+        assert (await site.json("/api/v1/vods/v1"))["ledger"] is None
 
 
 @pytest.mark.parametrize("vod_id", ["nope", "%00", "a%27;--", "x" * 65, "..", "%2e%2e", "%2f", "a%2fb", "%F0%9F%98%80"])

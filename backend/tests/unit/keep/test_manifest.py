@@ -47,6 +47,10 @@ def test_what_was_written_is_read_back() -> None:
         write_manifest(MANIFEST).replace("vodkeep-manifest/1", "vodkeep-manifest/9"),
         write_manifest(MANIFEST).replace('"files"', '"fails"'),
         write_manifest(MANIFEST).replace("2026-11-02", "yesterday"),
+        write_manifest(MANIFEST).replace("108000", '"soon"'),
+        write_manifest(MANIFEST).replace('"gone"', "7"),
+        write_manifest(MANIFEST).replace('"1080p60"', "null"),
+        write_manifest(MANIFEST).replace("0.9,", "true,"),
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:

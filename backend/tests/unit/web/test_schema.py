@@ -54,7 +54,7 @@ RETRY = RetryConfig(
 def figures(*breakers: BreakerPhase) -> Figures:
     counts = QueueCounts(2, 1, 0, 3, {DownloadState.PENDING: 2})
     channels = [ChannelFigures(f"c{i}", None, counts, Breaker(phase, 5, NOW), {}) for i, phase in enumerate(breakers)]
-    return Figures(counts, channels, {"avg_download_ms": 12.0}, NOW, [VOD], {})
+    return Figures(counts, channels, {"avg_download_ms": 12.0}, NOW, [VOD], {}, incomplete=4)
 
 
 def test_progress_of_a_run_in_this_process_counts_segments_and_has_rate_and_eta() -> None:
@@ -118,6 +118,7 @@ def test_circuit_state_is_the_worst_of_all_channels(breakers: tuple[BreakerPhase
 def test_status_carries_counts_averages_and_what_is_at_work() -> None:
     status = status_of(figures(BreakerPhase.CLOSED), {}, RETRY, "1.2.3")
     assert (status.pending, status.errored, status.processed, status.queue_depth) == (2, 1, 3, 3)
+    assert status.incomplete == 4
     assert (status.avg_download_ms, status.avg_upload_ms) == (12.0, None)
     assert status.last_process_run == NOW
     assert [active.id for active in status.active] == ["111"]

@@ -19,6 +19,13 @@ const STATES = {
   canceled: ["Canceled", "muted"],
 };
 const PHASES = { resolving: "Looking it up", fetching: "Downloading", muxing: "Putting it together", verifying: "Checking" };
+const MISSING = {
+  gone: "Twitch does not have it",
+  damaged: "what Twitch has is damaged",
+  gap: "Twitch says that there is nothing",
+  unreachable: "Twitch could not be reached",
+};
+const LESS = { muted: "Muted by Twitch." };
 const BREAKER = { closed: "Closed", open: "Open", half_open: "Probing" };
 
 const $ = (id) => document.getElementById(id);
@@ -57,6 +64,12 @@ function span(seconds) {
   if (hours) return `${hours} h ${minutes} min`;
   if (minutes >= 10 || (minutes && !rest)) return `${minutes} min`;
   return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+function clockTime(milliseconds) {
+  const total = Math.round(milliseconds / 1000);
+  const parts = [Math.floor(total / 3600), Math.floor((total % 3600) / 60), total % 60];
+  return parts.map((part, index) => (index ? String(part).padStart(2, "0") : String(part))).join(":");
 }
 
 function untilText(moment) {
@@ -185,6 +198,8 @@ function metaOf(vod) {
     vod.date ? dateTime.format(new Date(vod.date)) : "no date",
     vod.duration_s === null ? "" : span(vod.duration_s),
     vod.size_bytes ? bytes(vod.size_bytes) : "",
+    // Rounded down: with a hole it is never 100 %.
+    vod.completeness !== null && vod.completeness < 1 ? `${Math.floor(vod.completeness * 1000) / 10} % complete` : "",
   ]
     .filter(Boolean)
     .join(" · ");
@@ -304,7 +319,20 @@ async function showWatched() {
     setHidden($(name), !address);
     if (address) setAttribute($(name), "href", address);
   }
+  const damage = (vod.ledger || []).filter((stretch) => stretch.source === "missing" || stretch.reason);
+  $("watch-stretches").replaceChildren(...damage.map(stretchLine));
+  setHidden($("watch-ledger"), damage.length === 0);
   $("watch-events").replaceChildren(...vod.events.map(eventLine).reverse());
+}
+
+function stretchLine(stretch) {
+  const line = document.createElement("li");
+  const time = document.createElement("span");
+  time.textContent = `${clockTime(stretch.start_ms)} to ${clockTime(stretch.end_ms)}`;
+  const text = document.createElement("p");
+  text.textContent = stretch.source === "missing" ? `Missing: ${MISSING[stretch.reason] || stretch.reason}.` : LESS[stretch.reason] || stretch.reason;
+  line.append(time, text);
+  return line;
 }
 
 function eventLine(event) {
