@@ -54,6 +54,21 @@ class Placement:
 
     media_sequence: int
     shifts: Mapping[Kind, int]  # ticks of the track's own timescale to add to the segment's times
+    floors: Mapping[Kind, int]  # ticks on the movie's timeline before which its first sample cannot be decoded
+
+    def times(self, track: TrackSamples) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The decoding times of ``track`` on the movie's timeline, and its composition offsets.
+
+        Samples that overlap the end of the segment before are moved together behind it, those after them stay where
+        they belong: an overlap never delays what follows it. Pictures are shown when they should be all the same.
+        """
+        kind = track.format.kind
+        dts, cts = track.dts + self.shifts[kind], track.cts
+        floor = self.floors.get(kind)
+        if floor is None or dts[0] >= floor:
+            return dts, cts
+        moved = np.maximum(dts, floor + np.arange(len(dts)))
+        return moved, cts if kind == "audio" else (cts - (moved - dts)).astype(np.int32)
 
 
 @dataclass(slots=True)
@@ -83,9 +98,12 @@ class Timeline:
         if filled and self._begins_run(segment, filled[0], turns):
             self._begin_run(segment, filled)
             turns = dict.fromkeys(turns, 0)
-        shifts: dict[Kind, int] = {track.format.kind: self._place(track, turns[track.format.kind]) for track in filled}
+        shifts: dict[Kind, int] = {}
+        floors: dict[Kind, int] = {}
+        for track in filled:
+            self._place(track, turns[track.format.kind], shifts, floors)
         self._previous = segment
-        return Placement(segment.media_sequence, shifts)
+        return Placement(segment.media_sequence, shifts, floors)
 
     def _turn(self, track: TrackSamples, *, wraps: bool) -> int:
         """Ticks to add because the encoder's clock has gone round since the run began."""
@@ -114,7 +132,7 @@ class Timeline:
         start_us = max(segment.start_us, self._end_us)
         self._run_shifts_us = start_us - min(_first_shown_us(track) for track in tracks)
 
-    def _place(self, track: TrackSamples, turn: int) -> int:
+    def _place(self, track: TrackSamples, turn: int, shifts: dict[Kind, int], floors: dict[Kind, int]) -> None:
         kind, timescale = track.format.kind, track.format.timescale
         first, last = int(track.dts[0]), int(track.dts[-1])
         shift = turn + round(self._run_shifts_us * timescale / 1_000_000)
@@ -123,12 +141,12 @@ class Timeline:
             gap = first + shift - clock.end
             if kind == "audio" and abs(gap) <= _IRON_OUT_S * timescale:
                 shift -= gap
-            # Times of decoding only ever grow, whatever the encoder says.
-            shift = max(shift, clock.last + 1 - first)
-        end = last + shift + track.tail
-        self._clocks[kind] = _TrackClock(timescale, last + turn + track.tail, last + shift, end)
+            floors[kind] = clock.last + 1  # Times of decoding only ever grow, whatever the encoder says.
+        shifts[kind] = shift
+        on_movie = max(last + shift, floors.get(kind, 0) + track.count - 1)
+        end = on_movie + track.tail
+        self._clocks[kind] = _TrackClock(timescale, last + turn + track.tail, on_movie, end)
         self._end_us = max(self._end_us, end * 1_000_000 // timescale)
-        return shift
 
 
 def begin_reel(
@@ -171,7 +189,7 @@ def assemble(reel: Reel, segments: Sequence[Segment], movie: Movie) -> int:
         for track in tracks:
             kind = track.format.kind
             if track.count and kind not in first:
-                first[kind] = (track.format, int(track.dts[0]) + placement.shifts[kind])
+                first[kind] = (track.format, int(placement.times(track)[0][0]))
     index_tracks = [
         IndexTrack(kind, first[kind][0].timescale, first[kind][1], _chunk_source(reel, placements, kind))
         for kind in KINDS
@@ -223,8 +241,8 @@ def _chunks(reel: Reel, placements: Sequence[Placement], kind: Kind) -> Iterator
         extent = reel.load(placement.media_sequence)
         number, track = next((number, track) for number, track in enumerate(extent.tracks) if track.format.kind == kind)
         timescale = timescale or track.format.timescale
-        dts = track.dts + placement.shifts[kind]
-        cts, tail = track.cts, track.tail
+        dts, cts = placement.times(track)
+        tail = track.tail
         if track.format.timescale != timescale:  # Another encoder took over; its ticks become those of the track.
             dts = dts * timescale // track.format.timescale
             cts = (cts.astype(np.int64) * timescale // track.format.timescale).astype(np.int32)
