@@ -162,7 +162,12 @@ async def test_each_figure_of_status_follows_the_database(
     keep_vod(database, data_dir, "7")
     # Not yet in the library, so not kept with holes; the other one is.
     add_vod(database, "8", completeness=0.5, download_state="waiting")
-    holed = {"download_state": "parked", "processed": 0, "error_code": "incomplete", "processing_error": "A hole."}
+    holed: dict[str, Any] = {
+        "download_state": "parked",
+        "processed": 0,
+        "error_code": "incomplete",
+        "processing_error": "A hole.",
+    }
     keep_vod(database, data_dir, "9", completeness=0.999, **holed)
     with database.unit_of_work() as unit:
         health = HealthStore(unit.connection)
