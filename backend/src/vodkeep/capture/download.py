@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urljoin
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -29,6 +30,7 @@ from vodkeep.errors import NetworkError, RateLimited, ServerError
 _CHUNK_BYTES = 128 * 1024
 # An error page up to this is read to its end, so that its connection can be used again.
 _ERROR_PAGE_BYTES = 64 * 1024
+_MOST_REDIRECTIONS = 3
 _LONGEST_RETRY_AFTER_S = 86_400.0
 # 48 h at 2 s a segment with long signed URLs stays below this.
 _MAX_PLAYLIST_BYTES = 64 * 1024 * 1024
@@ -254,34 +256,37 @@ class MediaClient:
         with self._watched(cancel) as exchange:
             _sending.exchange = exchange
             try:
-                response = self._pool.request(
-                    "GET",
-                    url,
-                    headers={**self._headers, **extra},
-                    preload_content=False,
-                    retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=3),
-                    timeout=Timeout(connect=self._patience.connect_s, read=self._patience.silence_s),
-                )
-            except (
-                urllib3.exceptions.HTTPError,
-                OSError,
-                ValueError,
-            ) as error:  # ValueError: a Location like "http://[".
+                response = self._request(url, {**self._headers, **extra})
+            except (urllib3.exceptions.HTTPError, OSError) as error:
                 if cancel.is_set():
                     raise CanceledError from error
                 if exchange.is_cut:
                     raise self._too_slow() from error
-                if isinstance(getattr(error, "reason", None), urllib3.exceptions.ResponseError):
-                    raise ServerError("The media server sends us from one address to the next.") from error
                 raise NetworkError(f"The media server gave no answer ({_reason(error)}).") from error
             finally:
                 _sending.exchange = None
-        assert isinstance(response, urllib3.HTTPResponse)
         if not 200 <= response.status < 300:
             status, wait_s = response.status, _retry_after_s(response.headers.get("Retry-After"))
             self._give_back(response, cancel)
             _raise_for_status(status, wait_s)
         return response
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> urllib3.HTTPResponse:
+        timeout = Timeout(connect=self._patience.connect_s, read=self._patience.silence_s)
+        for _ in range(_MOST_REDIRECTIONS + 1):
+            response = self._pool.request(
+                "GET", url, headers=headers, preload_content=False, redirect=False, retries=False, timeout=timeout
+            )
+            assert isinstance(response, urllib3.HTTPResponse)
+            location = response.get_redirect_location()
+            if not location:
+                return response
+            response.close()
+            try:
+                url = urljoin(url, location)
+            except ValueError as error:
+                raise ServerError("The media server sends us to an address that is none.") from error
+        raise ServerError("The media server sends us from one address to the next.")
 
     def read(
         self,
