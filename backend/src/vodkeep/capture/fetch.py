@@ -10,8 +10,8 @@ with one segment is answered here by a bounded number of tries; what is left ove
   everything kept so far stays kept.
 
 The two look alike when only bad segments are left, as they are when a capture with holes is repeated. So before a
-segment is given up, another one must have been fetched since its last try but one; when none has, one that was kept
-before is fetched again, as a *witness*.
+segment is given up, another one must have been asked for and fetched since its last failure but one; when none has,
+one that was kept before is fetched again, as a *witness*.
 
 Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are
 held, in buffers that are used again, and one at a time is taken apart, always by the same thread. Fresh pages for each
@@ -231,7 +231,7 @@ class SegmentFetcher:
             self._witnesses[host] = segment
 
     def _is_alive(self, since: float) -> bool:
-        """Whether something has been fetched after ``since``, or can be fetched now."""
+        """Whether something that was asked for after ``since`` has come, or comes now."""
         with self._testimony:
             if self._health.last_success > since:
                 return True
@@ -239,13 +239,14 @@ class SegmentFetcher:
                 witnesses = list(self._witnesses.values())[-_MOST_WITNESSES:]
             for witness in reversed(witnesses):
                 for uri in self._addresses.of(witness)[1]:
+                    asked = time.monotonic()
                     try:
                         self._dismantle(
                             witness, self._client.fetch_body(uri, self._cancel, byte_range=witness.byte_range)
                         )
                     except (GoneError, SegmentDamagedError, UnsupportedMediaError, TransientError):
                         continue
-                    self._health.succeeded()
+                    self._health.succeeded(asked)
                     return True
             return False
 
@@ -256,13 +257,12 @@ class SegmentFetcher:
         sequence = segment.media_sequence
         if segment.gap:
             return Hole(sequence, HoleCause.GAP, "the publisher marked it as absent")
-        tries: dict[HoleCause | str, int] = {}
+        tries = _Tries()
         alternative = 0
-        begun = time.monotonic()  # the present try
         while True:
-            before, begun = begun, time.monotonic()
             generation, uris = self._addresses.of(segment)
             uri = uris[min(alternative, len(uris) - 1)]
+            asked = time.monotonic()
             try:
                 self._keep(segment, uri, hands)
             except GoneError as error:
@@ -273,33 +273,33 @@ class SegmentFetcher:
                     alternative = 0
                     continue
                 self._note_failure(_outage_of(error))
-                if _used_up(tries, HoleCause.GONE, _TRIES_GONE) and self._is_alive(before):
+                if tries.used_up(HoleCause.GONE, _TRIES_GONE) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.GONE, str(error))
-                self._pause(tries[HoleCause.GONE], None)
+                self._pause(tries.count(HoleCause.GONE), None)
             except SegmentDamagedError as error:
                 self._note_failure(ServerError(f"The media server sends damaged segments: {error}."))
-                if _used_up(tries, HoleCause.DAMAGED, _TRIES_DAMAGED) and self._is_alive(before):
+                if tries.used_up(HoleCause.DAMAGED, _TRIES_DAMAGED) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.DAMAGED, str(error))
-                self._pause(tries[HoleCause.DAMAGED], None)
+                self._pause(tries.count(HoleCause.DAMAGED), None)
             except UnsupportedMediaError:
                 # A flipped bit can look like another format, so one answer is not believed.
-                if _used_up(tries, "unsupported", _TRIES_UNSUPPORTED):
+                if tries.used_up("unsupported", _TRIES_UNSUPPORTED):
                     raise
-                self._pause(tries["unsupported"], None)
+                self._pause(tries.count("unsupported"), None)
             except RateLimited as error:
                 self._pace.throttled()
-                if _used_up(tries, "throttled", _TRIES_THROTTLED):
+                if tries.used_up("throttled", _TRIES_THROTTLED):
                     raise
-                self._pause(tries["throttled"], error.delay_s)
+                self._pause(tries.count("throttled"), error.delay_s)
             except (NetworkError, ServerError) as error:
                 if isinstance(error, ServerError):
                     self._pace.throttled()
                 self._note_failure(error)
-                if _used_up(tries, HoleCause.UNREACHABLE, _TRIES_UNREACHABLE) and self._is_alive(before):
+                if tries.used_up(HoleCause.UNREACHABLE, _TRIES_UNREACHABLE) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.UNREACHABLE, str(error))
-                self._pause(tries[HoleCause.UNREACHABLE], error.delay_s)
+                self._pause(tries.count(HoleCause.UNREACHABLE), error.delay_s)
             else:
-                self._health.succeeded()
+                self._health.succeeded(asked)
                 self._note_witness(segment)
                 return None
 
@@ -370,14 +370,14 @@ class _Health:
         self._lock = threading.Lock()
         self._failures = 0
         self._failing_since = math.inf  # monotonic, as the next one
-        self.last_success = -math.inf
+        self.last_success = -math.inf  # when it was asked for
 
-    def succeeded(self) -> None:
-        """Something was fetched."""
+    def succeeded(self, asked: float) -> None:
+        """Something was fetched whose request was sent at ``asked``: all that an answer tells is that it was heard."""
         with self._lock:
             self._failures = 0
             self._failing_since = math.inf
-            self.last_success = time.monotonic()
+            self.last_success = max(self.last_success, asked)
 
     def failed(self) -> float | None:
         """Count a failure; when they are too many for too long without any success, the time of the first."""
@@ -439,9 +439,23 @@ class _Addresses:
             return True
 
 
-def _used_up(tries: dict[HoleCause | str, int], kind: HoleCause | str, limit: int) -> bool:
-    tries[kind] = tries.get(kind, 0) + 1
-    return tries[kind] >= limit
+class _Tries:
+    """How often one segment has failed, and when."""
+
+    def __init__(self) -> None:
+        self._counts: dict[HoleCause | str, int] = {}
+        self._failed = time.monotonic()
+        self.failed_before = self._failed  # monotonic; the failure before the latest
+
+    def used_up(self, kind: HoleCause | str, limit: int) -> bool:
+        """Count a failure; True when it was the last one of its kind that is forgiven, or one after it."""
+        self.failed_before, self._failed = self._failed, time.monotonic()
+        self._counts[kind] = self.count(kind) + 1
+        return self._counts[kind] >= limit
+
+    def count(self, kind: HoleCause | str) -> int:
+        """How many failures of this kind there were."""
+        return self._counts.get(kind, 0)
 
 
 def _outage_of(error: GoneError) -> TransientError:
