@@ -14,10 +14,13 @@ from pathlib import Path
 
 import anyio
 import imageio_ffmpeg
+import urllib3
 
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
+from vodkeep.capture.patience import Patience
 from vodkeep.capture.rate import RateLimiter
+from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.service import Captured, CaptureService, CaptureTools
 from vodkeep.clock import SystemClock
 from vodkeep.errors import PermanentError
@@ -56,7 +59,13 @@ class KnownPlaylist:
 
 
 def service_of(
-    data_dir: Path, resolver: KnownPlaylist, *, connections: int = 4, rate: RateLimiter | None = None
+    data_dir: Path,
+    resolver: Resolver,
+    *,
+    connections: int = 4,
+    rate: RateLimiter | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - a value that never changes
+    pool: urllib3.PoolManager | None = None,
 ) -> CaptureService:
     """The engine as the service builds it."""
 
@@ -67,12 +76,13 @@ def service_of(
         resolver=resolver,
         download_whole=no_other_way,
         ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
-        pool=media_pool(max(16, connections)),
+        pool=pool or media_pool(max(16, connections)),
         rate=rate or RateLimiter(None),
         connections=connections,
         user_agent="vodkeep/test",
         clock=SystemClock(),
         log=get_logger("vod_download"),
+        patience=patience,
     )
     return CaptureService(data_dir, tools)
 
