@@ -68,6 +68,10 @@ bench-capture: environment ## Measure capture beside other programs; ARGS="--siz
 bench-demux: environment ## Measure the transport stream reader beside PyAV's
 	@exec $(BIN)/python -m bench.demux $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: environment ## Measure what a capture takes as broadcasts get longer
+	@exec $(BIN)/python -m bench.memory $(ARGS)
+
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
 	docker build --file backend/Dockerfile --tag vodkeep:local .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -21,6 +24,7 @@ __all__ = ["mount"]
 
 pytestmark = pytest.mark.anyio
 
+BENCH = Path(__file__).resolve().parents[4] / "bench/memory.py"
 RATE = 6_000_000  # bytes a second
 MEASURED_S = 10.0
 NULL_PACKET = b"\x47\x1f\xff\x10" + b"\xff" * 184
@@ -92,3 +96,21 @@ async def test_full_disk_keeps_what_is_proven(tmp_path: Path, mount: Mount, monk
         assert len(edge.asked) - before == len(part) - proven
     expected = read_packets(reference / ".work" / VIDEO_ID / "out" / "video.mp4")
     assert read_packets(work / "out" / "video.mp4") == expected
+
+
+def test_memory_does_not_grow_with_the_broadcast() -> None:
+    """Ten minutes and twelve hours: what it takes to fetch them and to write the index is the same but for the plan."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH), *("--segments", "60,4320", "--fps", "5", "--sound-hz", "8000"),
+         *("--kilobits", "20", "--json")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    short, long = (json.loads(line) for line in done.stdout.splitlines())
+    assert (short["segments"], long["segments"]) == (60, 4320)
+    # The playlist, and where each segment lies, are held in memory: some 2 KB for each; the rest is the allocator's.
+    assert long["peak_before_verifying_mib"] <= short["peak_before_verifying_mib"] + 32
+    assert long["peak_before_verifying_mib"] <= 200
+    assert long["planning_s"] < 1
+    assert long["fetching_s"] / short["fetching_s"] < 4320 / 60 * 3
