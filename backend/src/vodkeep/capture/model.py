@@ -118,7 +118,7 @@ class HoleCause(StrEnum):
 
     GONE = "gone"  # the server says it is not there (404, 410) or not ours (403)
     DAMAGED = "damaged"  # what the server has does not stand the checks
-    GAP = "gap"  # the publisher itself marked it as absent
+    GAP = "gap"  # the playlist marks it as absent, or lists it no more
     UNREACHABLE = "unreachable"  # no usable answer within the attempts
 
 
