@@ -92,12 +92,13 @@ def test_an_outage_of_the_edge_ends_the_attempt_and_not_the_service(home_of: Hom
     assert failed["code"] == "server_error"
     # Not a hole in the broadcast: nothing is parked, and what came before is kept.
     assert home.vod(ids.PLAIN)["download_state"] in ("failed", "downloading")
-    first_attempt = home.segment_requests(ids.PLAIN).total()
-    assert first_attempt <= SEGMENTS_OF_PLAIN + 4 * 12
+    # Pauses grow to 8 s within the 15 s that it has to last; a segment that was kept is asked for as a witness.
+    first_attempt = home.segment_requests(ids.PLAIN)
+    assert first_attempt.total() <= SEGMENTS_OF_PLAIN + 4 * 12
     proven = set(home.journal(ids.PLAIN))
     assert len(proven) == 5
     home.standin.faults.clear()
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     check_kept(home, ids.PLAIN)
     asked = home.segment_requests(ids.PLAIN)
-    assert {asked[name] for name in proven} == {1}
+    assert {name: asked[name] - first_attempt[name] for name in proven} == dict.fromkeys(proven, 0)
