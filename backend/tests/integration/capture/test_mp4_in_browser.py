@@ -47,13 +47,21 @@ OPEN = """() => new Promise((resolve, reject) => {
     else video.onloadedmetadata = tell;
 })"""
 
-# The time of the picture that is shown after seeking; without a picture, the time that was sought.
+# The time of the picture that is shown after seeking; without a picture, the time that was sought. The word that an
+# earlier picture was shown may come late, so a picture far from the wanted one counts only when no other follows.
 SEEK = """(seconds) => new Promise((resolve, reject) => {
     const video = document.getElementById("video");
-    const shown = video.videoWidth
-        ? new Promise((seen) => video.requestVideoFrameCallback((_, frame) => seen(frame.mediaTime))) : null;
+    let shown = null, sought = false;
+    const tell = () => { if (sought && shown !== null && Math.abs(shown - seconds) < 0.1) resolve(shown); };
+    const watch = () => video.requestVideoFrameCallback((_, frame) => { shown = frame.mediaTime; tell(); watch(); });
+    if (video.videoWidth) watch();
     video.onerror = () => reject(video.error.message);
-    video.onseeked = async () => resolve(shown ? await shown : video.currentTime);
+    video.onseeked = () => {
+        sought = true;
+        if (!video.videoWidth) resolve(video.currentTime);
+        tell();
+        setTimeout(() => resolve(shown), 3000);
+    };
     video.currentTime = seconds;
 })"""
 
