@@ -321,7 +321,8 @@ class CatalogService:
         moved = 0
         mine = store.channel(login)
         if mine is None or mine.broadcaster_id is None:
-            others = [other.login for other in store.channels_of(account.id)]
+            # Discovery and backfill may ask at the same moment: the row can be ours since we looked a line above.
+            others = [other.login for other in store.channels_of(account.id) if other.login != login]
             double = next((other for other in others if other in self._channels), None)
             if double is not None:
                 return double, 0
