@@ -80,6 +80,21 @@ PLAY = """(seconds) => new Promise((resolve, reject) => {
 
 Open = Callable[[], Awaitable[Page]]
 
+MOST_BYTES = 1024 * 1024
+
+
+def answer_range(request: web.Request, path: Path) -> web.Response:
+    """At most `MOST_BYTES` of the range that is asked for; no file stays open when the player turns away."""
+    asked = request.http_range
+    size = path.stat().st_size
+    start = asked.start or 0
+    end = min(size, start + MOST_BYTES, size if asked.stop is None else asked.stop)
+    with path.open("rb") as file:
+        file.seek(start)
+        body = file.read(end - start)
+    headers = {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Accept-Ranges": "bytes"}
+    return web.Response(status=206, body=body, headers=headers, content_type="video/mp4")
+
 
 @pytest.fixture
 async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
@@ -88,9 +103,12 @@ async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
+    async def film(request: web.Request) -> web.Response:
+        return answer_range(request, tmp_path / "movie.mp4")
+
     app = web.Application()
     app.router.add_get("/", answer)
-    app.router.add_static("/media", tmp_path)
+    app.router.add_get("/media/movie.mp4", film)
     async with TestServer(app, host="127.0.0.1") as server, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
