@@ -220,11 +220,12 @@ class DatabaseStatusReader:
         except DBAPIError as error:
             # While another process still migrates, or before the first migration, tables are missing.
             problem = await self.schema_problem()
-            if problem is None:
-                raise
-            raise DatabaseUnavailable(
-                problem, code="migrations", remedy="Wait for the migration, or see the log of the start."
-            ) from error
+            if problem is not None:
+                raise DatabaseUnavailable(
+                    problem, code="migrations", remedy="Wait for the migration, or see the log of the start."
+                ) from error
+        # The migration may have ended between the question and the look; what fails now is a bug.
+        return await self._database.run(read, write=False)
 
     def _read_figures(self, unit: UnitOfWork) -> Figures:
         health = HealthStore(unit.connection)

@@ -25,6 +25,7 @@ from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.telemetry.log import mask_values
 from vodkeep.web.app import create_app
+from vodkeep.web.reading import DatabaseStatusReader
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +59,22 @@ async def test_healthz_is_ok_while_the_database_answers(serve_site: Serve) -> No
         async with site.head("/healthz") as answer:
             assert answer.status == 200
             assert await answer.read() == b""
+
+
+async def test_figures_survive_a_migration_that_ends_between_the_question_and_the_look(tmp_path: Path) -> None:
+    database = Database(URL.create("sqlite", database=str(tmp_path / "vodkeep.db")))
+
+    class MigratedMeanwhile(DatabaseStatusReader):
+        async def schema_problem(self) -> str | None:
+            migrate.upgrade(database)
+            return await super().schema_problem()
+
+    try:
+        figures = await MigratedMeanwhile(database, ("lumen_plays",)).figures()
+    finally:
+        database.dispose()
+    assert figures.totals.depth == 0
+    assert [each.login for each in figures.channels] == ["lumen_plays"]
 
 
 async def test_without_database_every_answer_is_a_503_and_never_zeros(serve_site: Serve) -> None:
