@@ -189,6 +189,17 @@ kv = Table(
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
 )
 
+# Rights that one process at a time has; times are the database's own (``db/leases.py``).
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+)
+
 oauth_tokens = Table(
     "oauth_tokens",
     metadata,

@@ -20,7 +20,7 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.kv import KvStore
-from vodkeep.db.tables import channels, metadata, oauth_tokens, vods
+from vodkeep.db.tables import channels, leases, metadata, oauth_tokens, vods
 from vodkeep.errors import DatabaseUnavailable, SettingsError
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -42,6 +42,7 @@ def fill(database: Database) -> None:
         unit.connection.execute(insert(channels).values(login="c", broadcaster_id="1"))
         unit.connection.execute(insert(vods), [{"twitch_vod_id": f"{n}", "channel": "c"} for n in range(50)])
         unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="a"))
+        unit.connection.execute(insert(leases).values(name="planner", holder="a", token=1, expires_at=AT))
         KvStore(unit.connection).set("circuit_state", "open", AT)
         EventLog(unit.connection).append("1", at=AT, kind="discovered")
         unit.commit()

@@ -1,4 +1,4 @@
-"""The catalog, the queue, its events and settings kept by the service.
+"""The catalog, the queue, its events, leases and settings kept by the service.
 
 Revision: 0001
 """
@@ -101,6 +101,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("channel", "key", name="pk_kv"),
     )
     op.create_table(
+        "leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("token", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", time, nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False, server_default=""),
+        sa.PrimaryKeyConstraint("name", name="pk_leases"),
+    )
+    op.create_table(
         "oauth_tokens",
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
@@ -116,6 +125,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("oauth_tokens")
+    op.drop_table("leases")
     op.drop_table("kv")
     op.drop_index("ix_events_twitch_vod_id_id", table_name="events")
     op.drop_table("events")

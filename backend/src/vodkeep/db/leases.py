@@ -1,0 +1,121 @@
+"""Leases: who may do what only one process may do, until when, by the database's clock.
+
+Holders that run on several machines have several clocks, and only the database's is everybody's. A lease that nobody
+renews becomes free by itself; each change of hands raises its token, so that a late write of an earlier holder can be
+told from one of the present holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from vodkeep.db.tables import UtcDateTime, leases
+
+_NOBODY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A right that one holder has for a while."""
+
+    name: str  # what it is about, such as "planner"
+    holder: str  # a process: host, pid and a random part
+    token: int  # from 1; grows whenever the lease changes hands
+    expires_at: datetime  # UTC, by the database's clock
+    detail: str  # what the holder says about itself; may be empty
+
+
+class LeaseStore:
+    """The ``leases`` table within one transaction; the caller commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._on_sqlite = connection.dialect.name == "sqlite"
+
+    def take(self, name: str, holder: str, ttl: timedelta, detail: str = "") -> Lease | None:
+        """Hold ``name`` for ``ttl`` from now; ``None`` when it is somebody else's.
+
+        Who holds it already, or held it last, keeps the token; ``detail`` replaces what was said before.
+        """
+        insert = sqlite.insert if self._on_sqlite else postgresql.insert
+        mine = leases.c.holder == holder
+        until = self._time(ttl)
+        # One statement: on PostgreSQL the condition is looked at again once a racing holder has committed.
+        statement = (
+            insert(leases)
+            .values(name=name, holder=holder, token=1, expires_at=until, detail=detail)
+            .on_conflict_do_update(
+                index_elements=["name"],
+                set_={
+                    "holder": holder,
+                    "token": leases.c.token + case((mine, 0), else_=1),
+                    "expires_at": until,
+                    "detail": detail,
+                },
+                where=or_(mine, leases.c.expires_at <= self._time()),
+            )
+            .returning(*_COLUMNS)
+        )
+        row = self._connection.execute(statement).first()
+        return None if row is None else Lease(*row)
+
+    def renew(self, holder: str, ttl: timedelta, names: Collection[str] | None = None) -> set[str]:
+        """Hold what is the holder's for ``ttl`` from now: ``names``, or everything; returns what it still holds.
+
+        A lease that ran out is still its last holder's while nobody else has taken it.
+        """
+        statement = update(leases).where(*_of(holder, names)).values(expires_at=self._time(ttl))
+        return set(self._connection.execute(statement.returning(leases.c.name)).scalars())
+
+    def release(self, holder: str, names: Collection[str] | None = None) -> None:
+        """Let go of what is the holder's: ``names``, or everything. The rows stay, so that tokens keep growing."""
+        statement = update(leases).where(*_of(holder, names))
+        self._connection.execute(statement.values(holder=_NOBODY, expires_at=self._time(), detail=""))
+
+    def release_all(self) -> None:
+        """Let go of everybody's; for who knows that nobody else is alive."""
+        self._connection.execute(
+            update(leases).where(leases.c.holder != _NOBODY).values(holder=_NOBODY, expires_at=self._time(), detail="")
+        )
+
+    def forget(self, age: timedelta) -> int:
+        """Remove what ran out longer than ``age`` ago, tokens included; returns how many there were."""
+        return self._connection.execute(delete(leases).where(leases.c.expires_at <= self._time(-age))).rowcount
+
+    def live(self, prefix: str = "") -> list[Lease]:
+        """What is held at this moment and begins with ``prefix``, by name."""
+        query = select(*_COLUMNS).where(
+            leases.c.holder != _NOBODY,
+            leases.c.expires_at > self._time(),
+            leases.c.name.startswith(prefix, autoescape=True),
+        )
+        # Sorted here: the order of text is the server's affair on PostgreSQL.
+        return sorted((Lease(*row) for row in self._connection.execute(query)), key=lambda lease: lease.name)
+
+    def owned(self, name: str, holder: str, token: int) -> bool:
+        """Whether nobody has taken ``name`` from ``holder`` since it got ``token``; nobody can until the commit."""
+        query = select(leases.c.name).where(leases.c.name == name, leases.c.holder == holder, leases.c.token == token)
+        # SQLite has one writer, and this transaction is it.
+        return self._connection.execute(query.with_for_update(read=True)).first() is not None
+
+    def _time(self, later: timedelta = timedelta()) -> ColumnElement[datetime]:
+        """The database's clock plus ``later``, and not the time at which the transaction began."""
+        seconds = later.total_seconds()
+        if self._on_sqlite:
+            # SQLite knows milliseconds; the zeros keep text order and time order the same.
+            return func.strftime("%Y-%m-%dT%H:%M:%f000Z", "now", f"{seconds:+.3f} seconds", type_=UtcDateTime())
+        now: ColumnElement[datetime] = func.clock_timestamp(type_=UtcDateTime())
+        return now + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+_COLUMNS = (leases.c.name, leases.c.holder, leases.c.token, leases.c.expires_at, leases.c.detail)
+
+
+def _of(holder: str, names: Collection[str] | None) -> list[ColumnElement[bool]]:
+    mine = leases.c.holder == holder
+    return [mine] if names is None else [mine, leases.c.name.in_(names)]
