@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
+from vodkeep.db import job_tables
 from vodkeep.db.engine import Database
 from vodkeep.db.postgresql import Patience
 from vodkeep.db.tables import metadata
@@ -32,7 +33,7 @@ _PATIENCE = Patience(statement_s=600.0, lock_s=_WAIT_FOR_OTHERS_S, idle_s=600.0)
 
 def include_name(name: str | None, kind: str, _parents: MutableMapping[Any, str | None]) -> bool:
     """Whether Alembic looks at a table it found; the job engine keeps its own tables in the same schema."""
-    return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
+    return not (kind == "table" and name is not None and name.startswith(job_tables.PREFIX))
 
 
 def current(database: Database) -> str | None:
@@ -120,7 +121,8 @@ def _is_at_head(database: Database, revision: str | None) -> bool:
 
 
 def _refuse_tables_of_others(database: Database, connection: Connection) -> None:
-    taken = sorted(set(sqlalchemy.inspect(connection).get_table_names()) & set(metadata.tables))
+    there = sqlalchemy.inspect(connection).get_table_names()
+    taken = sorted(name for name in there if name in metadata.tables or name.startswith(job_tables.PREFIX))
     if taken:
         raise SettingsError(
             [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import URL, insert, inspect, select, text
+from sqlalchemy import URL, insert, inspect, make_url, select, text
 
 import vodkeep
 from support.postgres import PostgresServer
@@ -79,7 +79,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 def test_the_migrated_schema_is_the_one_of_the_code(database: Database) -> None:
     """Only tables of the job engine may be there besides."""
-    execute(database, "CREATE TABLE procrastinate_jobs (id INTEGER)")
+    execute(database, "CREATE TABLE procrastinate_anything (id INTEGER)")
     assert differences(database) == []
 
     execute(database, "ALTER TABLE vods ADD COLUMN surprise TEXT")
@@ -162,6 +162,42 @@ def test_a_database_of_another_program_is_refused_untouched(empty_database: Data
         migrate.upgrade(empty_database)
 
     assert table_names(empty_database) == {"vods"}
+
+
+def names_of_the_job_engine(database: Database) -> set[str]:
+    """Tables, sequences, types and functions."""
+    query = (
+        "SELECT relname FROM pg_class WHERE starts_with(relname, 'procrastinate_') UNION"
+        " SELECT typname FROM pg_type WHERE starts_with(typname, 'procrastinate_') UNION"
+        " SELECT proname FROM pg_proc WHERE starts_with(proname, 'procrastinate_')"
+    )
+    with database.unit_of_work(write=False) as unit:
+        return set(unit.connection.exec_driver_sql(query).scalars())
+
+
+@pytest.mark.postgres
+def test_the_job_engines_tables_come_and_go_with_ours(postgres_dsn: str) -> None:
+    database = Database(make_url(postgres_dsn))
+    migrate.upgrade(database)
+    made = names_of_the_job_engine(database)
+    assert {"procrastinate_jobs", "procrastinate_job_status", "procrastinate_fetch_job_v2"} <= made
+    execute(database, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('capture', 'a ticket')")
+
+    migrate.downgrade(database, "base")
+    assert names_of_the_job_engine(database) == set()
+
+    migrate.upgrade(database)
+    assert names_of_the_job_engine(database) == made
+    database.dispose()
+
+
+@pytest.mark.postgres
+def test_a_database_with_the_job_engine_of_another_program_is_refused(postgres_dsn: str) -> None:
+    database = Database(make_url(postgres_dsn))
+    execute(database, "CREATE TABLE procrastinate_jobs (id INTEGER)")
+    with pytest.raises(SettingsError, match="tables of another program \\(procrastinate_jobs\\)"):
+        migrate.upgrade(database)
+    database.dispose()
 
 
 @pytest.mark.postgres

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from vodkeep.db import job_tables
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -121,9 +123,13 @@ def upgrade() -> None:
         sa.Column("updated_at", time, nullable=False, server_default=now),
         sa.PrimaryKeyConstraint("provider", "channel", name="pk_oauth_tokens"),
     )
+    if not on_sqlite:
+        job_tables.create(op.get_bind())
 
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name != "sqlite":
+        job_tables.drop(op.get_bind())
     op.drop_table("oauth_tokens")
     op.drop_table("leases")
     op.drop_table("kv")
