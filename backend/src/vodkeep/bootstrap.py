@@ -39,10 +39,11 @@ from vodkeep.keep.library import Library
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
-from vodkeep.pipeline.engine import Bell, InProcessEngine
+from vodkeep.pipeline.engine import InProcessEngine
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
+from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.settings import Settings, check_data_dir

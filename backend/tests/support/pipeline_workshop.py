@@ -16,9 +16,10 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
-from vodkeep.pipeline.engine import Bell, InProcessEngine
+from vodkeep.pipeline.engine import InProcessEngine
 from vodkeep.pipeline.model import QueueItem, Stage
 from vodkeep.pipeline.retry import RetryPolicy
+from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CapturedItem, CaptureRunner
 from vodkeep.telemetry.correlation import current_corr

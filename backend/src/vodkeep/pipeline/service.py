@@ -9,10 +9,8 @@ discovery therefore never holds up a download, and a backoff of two seconds is t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import anyio
 
@@ -22,10 +20,11 @@ from vodkeep.errors import DatabaseUnavailable, VodkeepError
 from vodkeep.pipeline.breaker import Breaker, Gate, gate
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import plan_due
-from vodkeep.pipeline.engine import Bell, Engine
+from vodkeep.pipeline.engine import ServedEngine
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.metrics import PipelineMetrics
 from vodkeep.pipeline.model import Job, QueueItem, Stage
+from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.store import FenceLost, QueueStore
 from vodkeep.telemetry.correlation import bind_corr
 from vodkeep.telemetry.log import Logger
@@ -40,10 +39,6 @@ _DISCOVERIES_AT_ONCE = 4
 
 # Waits between tries while the database is away.
 _DATABASE_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-class ServedEngine(Engine, AbstractAsyncContextManager["ServedEngine"], Protocol):
-    """An engine whose jobs live as long as its block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +95,7 @@ class PipelineService:
     async def run(self) -> None:
         """Work until canceled or :meth:`stop`; returns once every job has ended and handed its item back."""
         async with self._engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._engine.tend)
             tasks.start_soon(self._run_planner)
             tasks.start_soon(self._run_cycles)
             await self._stopping.wait()
@@ -156,14 +152,14 @@ class PipelineService:
     async def plan(self) -> Plan:
         """Load the queue and start what is due; raises ``DatabaseUnavailable``."""
         now = self._clock.now()
-        running = await self._engine.running()
+        running, slots = await self._engine.running(), await self._engine.slots()
         mark = self._circuits.mark()
-        seen = await self._database.run(lambda unit: self._look(unit, now, running), write=False)
+        seen = await self._database.run(lambda unit: self._look(unit, now, running, slots), write=False)
         self._circuits.observe(seen.breakers, self._channels, mark=mark)
         for item in seen.captured:
             await self._settle(item, now)
         self._settled = not seen.captured
-        due = plan_due(seen.queue, running=running, slots=self._engine.slots, breakers=seen.breakers, now=now)
+        due = plan_due(seen.queue, running=running, slots=slots, breakers=seen.breakers, now=now)
         started = [one for one in due if await self._engine.start(one.stage, one.item, probe=one.probe)]
         if seen.captured or any(one.probe for one in started):
             # What was read did not show all there is: captured items come in windows, and the rows of a channel that
@@ -230,7 +226,7 @@ class PipelineService:
                 except Exception:  # noqa: BLE001 - the task ends here
                     self._log.exception("discovery ended in a bug", channel=channel)
 
-    def _look(self, unit: UnitOfWork, now: datetime, running: list[Job]) -> _Seen:
+    def _look(self, unit: UnitOfWork, now: datetime, running: list[Job], slots: Mapping[Stage, int]) -> _Seen:
         store = QueueStore(unit.connection)
         breakers = HealthStore(unit.connection).load_breakers()
         shut = {channel for channel, breaker in breakers.items() if gate(breaker, now) is Gate.SHUT}
@@ -238,7 +234,7 @@ class PipelineService:
         opening = [b.open_until for b in breakers.values() if b.open_until is not None and b.open_until > now]
         occupied = sum(job.stage is Stage.CAPTURE for job in running)
         queue: list[QueueItem] = []
-        if occupied < self._engine.slots.get(Stage.CAPTURE, 0):
+        if occupied < slots.get(Stage.CAPTURE, 0):
             ids = [job.twitch_vod_id for job in running]
             queue = store.load_queue(now, limit=_QUEUE_WINDOW, running=ids, shut_channels=shut)
         captured = [] if self._publishes or self._settled else store.load_captured(limit=_QUEUE_WINDOW)

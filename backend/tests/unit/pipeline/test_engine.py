@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from support.clock import FakeClock
 from support.queue_items import make_item
-from vodkeep.pipeline.engine import Bell, InProcessEngine
+from vodkeep.pipeline.engine import InProcessEngine
 from vodkeep.pipeline.model import Job, QueueItem, Stage
+from vodkeep.pipeline.running import Bell
 from vodkeep.telemetry.log import get_logger
 
 pytestmark = pytest.mark.anyio
