@@ -34,6 +34,7 @@ from vodkeep.capture.plan import keep_plan
 from vodkeep.capture.playlist import parse_media_playlist
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
+from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.telemetry.log import configure_logging, get_logger
 
@@ -197,8 +198,8 @@ class _KnownPlaylist:
 async def take(url: str, data_dir: Path, connections: int) -> Taken:
     """Capture the broadcast at ``url`` in this process."""
 
-    async def no_other_way(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        raise RuntimeError(f"The engine gave {resolved.video_id} up.")
+    async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise RuntimeError(f"The engine gave {wanted.video_id} up.")
 
     tools = CaptureTools(
         resolver=_KnownPlaylist(url),

@@ -22,6 +22,7 @@ from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
 from vodkeep.capture.tools import find_ffmpeg
+from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.telemetry.log import configure_logging, get_logger
 
@@ -58,8 +59,8 @@ def build(data_dir: Path, url: str, connections: int) -> CaptureService:
     ffmpeg = find_ffmpeg(None)
     assert ffmpeg is not None
 
-    async def no_other_way(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        raise RuntimeError(f"The engine gave {resolved.video_id} up.")
+    async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise RuntimeError(f"The engine gave {wanted.video_id} up.")
 
     tools = CaptureTools(
         resolver=KnownPlaylist(url),

@@ -18,12 +18,12 @@ from starlette.types import ASGIApp
 from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
 from vodkeep.capture.download import media_pool
-from vodkeep.capture.model import Progress, ResolvedVod
+from vodkeep.capture.model import Progress
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
 from vodkeep.capture.tools import find_ffmpeg
-from vodkeep.capture.whole import download_whole
+from vodkeep.capture.whole import WantedFilm, download_whole
 from vodkeep.catalog.app_token import AppCredentials
 from vodkeep.catalog.client import HelixClient
 from vodkeep.catalog.exchange import open_session
@@ -228,20 +228,21 @@ def build_archivist(
     ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
     ffmpeg_path = ffmpeg.path if ffmpeg is not None else "ffmpeg"  # Its absence is told when it is used.
 
-    async def download_otherwise(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
+    connections = settings.pipeline.capture_connections
+
+    async def download_otherwise(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
         await download_whole(
             find_program(),
             settings.tools.ytdlp_args,
-            resolved.video_id,
+            wanted,
             target,
             ffmpeg=ffmpeg_path,
             on_progress=on_progress,
             log=log,
+            connections=connections,
             rate_limit=settings.pipeline.download_rate_limit,
-            format_id=resolved.format_id,
         )
 
-    connections = settings.pipeline.capture_connections
     capture = CaptureService(
         settings.storage.data_dir,
         CaptureTools(

@@ -7,14 +7,18 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio_ffmpeg
 
 from support.home import CHANNEL, Home, HomeOf, check_kept, scenario_with
+from support.mp4_media import read_chapters
+from support.service import wait_until
+from support.slow import slow_segments
 from vodkeep_standin.media.recipe import Recipe
 from vodkeep_standin.scenario import ids
-from vodkeep_standin.scenario.model import Video
+from vodkeep_standin.scenario.model import Chapter, Video
 
 NATIVE = {
     "H.264 at 30": (Recipe((3,), 1, width=320, height=180), "avc1", "mp4a"),
@@ -157,22 +161,55 @@ def test_the_quality_that_is_asked_for_is_kept(home_of: HomeOf, tmp_path: Path) 
 
 
 def test_what_cannot_be_taken_apart_goes_the_way_round(home_of: HomeOf, tmp_path: Path) -> None:
-    videos = {str(FIRST_ID + number): title for number, title in enumerate(FOREIGN)}
-    home = home_of(*(a_video(video_id, title, FOREIGN[title]) for video_id, title in videos.items()))
-    service = home.start()
-    for video_id in videos:
+    """It says about itself what our own films say; beside them lies one of those."""
+    chapters = (Chapter(0, "Celeste"), Chapter(2, "Hollow Knight; a=b"))
+    recipes = {**FOREIGN, "AAC": Recipe((4,), 1, width=320, height=180)}
+    videos = {str(FIRST_ID + number): title for number, title in enumerate(recipes)}
+    home = home_of(
+        *(
+            dataclasses.replace(a_video(video_id, "The same title", recipes[title]), chapters=chapters)
+            for video_id, title in videos.items()
+        )
+    )
+    slow_segments(home.standin, 300)
+    service = home.start(CAPTURE_CONNECTIONS="3")
+    *foreign, own = videos
+    for video_id in foreign:
         service.wait_for("format is left to another tool", vod_id=video_id)
+        if video_id == foreign[0]:
+            wait_until(
+                lambda: any("--concurrent-fragments 3 " in command for command in home.processes().values()),
+                "yt-dlp uses as many connections as we",
+                every_s=0.01,
+            )
         service.wait_for("vod processed", vod_id=video_id, timeout_s=100)
+    service.wait_for("vod processed", vod_id=own, timeout_s=100)
     assert service.terminate() == 0
 
-    for video_id, title in videos.items():
+    labels = labels_of(home.folder(own) / "video.mp4")
+    assert labels["title"] == "The same title"
+    assert [title for *_, title in labels["chapters"]] == ["Celeste", "Hollow Knight; a=b"]
+    for video_id in foreign:
+        title = videos[video_id]
         manifest = check_kept(home, video_id)
         assert {stream["kind"]: stream["codec"] for stream in manifest["streams"]} == {
             "video": "h264",
             "audio": {"MP3": "mp3", "AC-3": "ac3"}[title],
         }
         check_same_packets(home, video_id, "chunked", tmp_path)
-        ffmpeg("-i", home.folder(video_id) / "video.mp4", "-f", "null", "-")
+        film = home.folder(video_id) / "video.mp4"
+        ffmpeg("-i", film, "-f", "null", "-")
+        assert labels_of(film) == {**labels, "comment": f"https://www.twitch.tv/videos/{video_id}"}
+        body = film.read_bytes()
+        assert body.index(b"moov") < body.index(b"mdat")
+
+
+def labels_of(path: Path) -> dict[str, Any]:
+    """What a film says about itself; times of chapters in seconds."""
+    with av.open(str(path), mode="r") as container:
+        words = {key: container.metadata[key] for key in ("title", "artist", "date", "comment")}
+    chapters = [(round(start, 1), round(end, 1), title) for start, end, title in read_chapters(path)]
+    return {**words, "chapters": chapters}
 
 
 def test_the_way_round_keeps_to_the_quality(home_of: HomeOf, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.patience import Patience
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver
-from vodkeep.capture.service import Captured, CaptureService, CaptureTools
+from vodkeep.capture.service import Captured, CaptureService, CaptureTools, DownloadWhole
+from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.errors import PermanentError
 from vodkeep.telemetry.log import get_logger
@@ -66,15 +67,16 @@ def service_of(
     rate: RateLimiter | None = None,
     patience: Patience = Patience(),  # noqa: B008 - a value that never changes
     pool: urllib3.PoolManager | None = None,
+    download_whole: DownloadWhole | None = None,
 ) -> CaptureService:
-    """The engine as the service builds it."""
+    """The engine as the service builds it; without ``download_whole`` it has to do all by itself."""
 
-    async def no_other_way(resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        raise AssertionError(f"the engine gave {resolved.video_id} up")
+    async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        raise AssertionError(f"the engine gave {wanted.video_id} up")
 
     tools = CaptureTools(
         resolver=resolver,
-        download_whole=no_other_way,
+        download_whole=download_whole or no_other_way,
         ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
         pool=pool or media_pool(max(16, connections)),
         rate=rate or RateLimiter(None),

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -232,3 +233,13 @@ def make_movie(path: Path, segments: Sequence[SegmentSamples], movie: Movie | No
     """A finished file of the segments."""
     lay_out(path, segments, **layout).write_index(movie)
     return path
+
+
+def read_chapters(path: Path) -> list[tuple[float, float, str]]:
+    """The chapters that libavformat finds: beginning and end in seconds, and the title."""
+    with av.open(str(path), mode="r") as container:
+        return [
+            (float(one["start"] * Fraction(one["time_base"] or 0)), float(one["end"] * Fraction(one["time_base"] or 0)),
+             one["metadata"]["title"])
+            for one in container.chapters()
+        ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,7 +55,15 @@ from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
 from vodkeep.capture.thumbnail import MAX_BYTES, grab_frame, is_jpeg
-from vodkeep.capture.verify import FileFacts, check_facts, read_facts, sample_decode, spread_positions
+from vodkeep.capture.verify import (
+    FileFacts,
+    VerificationError,
+    check_facts,
+    read_facts,
+    sample_decode,
+    spread_positions,
+)
+from vodkeep.capture.whole import WantedFilm
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
@@ -72,6 +80,8 @@ from vodkeep.telemetry.log import Logger
 
 VIDEO_NAME = "video.mp4"
 THUMBNAIL_NAME = "thumbnail.jpg"
+# Not the reel, which another attempt may go on with.
+_WHOLE_NAME = "whole.mp4"
 _REPORT_INTERVAL_S = 0.5
 _RATE_WINDOW_REPORTS = 20
 # After this the threads of a canceled capture are left to end by themselves; they touch nothing any more.
@@ -103,8 +113,8 @@ class Captured:
 class DownloadWhole(Protocol):
     """Downloads a VOD without our engine."""
 
-    async def __call__(self, resolved: ResolvedVod, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        """Write the rendition as the MP4 ``target``, in one piece; raises the errors of `vodkeep.errors`.
+    async def __call__(self, wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
+        """Write what is wanted as the MP4 ``target``, in one piece; raises the errors of `vodkeep.errors`.
 
         The caller verifies it.
         """
@@ -195,7 +205,7 @@ class _Capture:
                 holes = await self._fetch(resolved, playlist, wanted, meter)
             except UnsupportedMediaError as error:
                 self._log.warning("format is left to another tool", reason=str(error))
-                return await self._take_whole(resolved, playlist)
+                return await self._take_whole(resolved, playlist, accept_damage=accept_holes)
         else:
             holes = {item.media_sequence: Hole(item.media_sequence, HoleCause.GONE, str(gone)) for item in wanted}
         # Something better was wanted in the place of these, and was not there.
@@ -218,27 +228,39 @@ class _Capture:
         self._on_progress(replace(progress, phase=Phase.VERIFYING))
         facts = await anyio.to_thread.run_sync(self._verify, playlist)
         fetched = {number: extent.segment for number, extent in self._reel.extents.items()}
-        return await self._hand_out(resolved, playlist, facts, fetched, holes, gone)
+        return await self._hand_out(self._reel.video_path, resolved, playlist, facts, fetched, holes, gone)
 
-    async def _take_whole(self, resolved: ResolvedVod, playlist: MediaPlaylist) -> Captured:
-        """Have another tool download what we cannot take apart, and judge its file as we judge our own."""
+    async def _take_whole(self, resolved: ResolvedVod, playlist: MediaPlaylist, *, accept_damage: bool) -> Captured:
+        """Have another tool download what we cannot take apart, and judge its file as we judge our own.
+
+        How many packets there should be is known to nobody. Nor has anybody looked at the segments, so frames that
+        cannot be decoded are damage, which is kept only with ``accept_damage``.
+        """
         await anyio.to_thread.run_sync(self._reel.close)
-        target = self._folder.path / VIDEO_NAME
-        await self._tools.download_whole(resolved, target, self._on_progress)
+        target = self._folder.path / _WHOLE_NAME
+        wanted = WantedFilm(
+            resolved.video_id,
+            resolved.format_id,
+            _movie(resolved),
+            playlist.duration_us,
+            in_fragments=any(segment.init is not None for segment in playlist.segments),
+        )
+        await self._tools.download_whole(wanted, target, self._on_progress)
         self._on_progress(Progress(Phase.VERIFYING))
-        facts = await anyio.to_thread.run_sync(read_facts, target)
-        # How many packets there should be is known to nobody; order and length are.
-        tolerance_us = max(1_000_000, *(segment.duration_us for segment in playlist.segments))
-        check_facts(facts, facts.packets, playlist.duration_us, tolerance_us)
+        facts, failed = await anyio.to_thread.run_sync(_prove, target, playlist.segments, None)
+        if failed and not accept_damage:
+            raise VerificationError(f"{failed} frames of the film that yt-dlp downloaded cannot be decoded.")
+        self._tell_undecodable(failed)
         nothing = PacketCounts(0, 0)
         fetched = {
             item.media_sequence: FetchedSegment(item.media_sequence, item.name, 0, nothing, item.muted)
             for item in playlist.segments
         }
-        return await self._hand_out(resolved, playlist, facts, fetched, {}, None)
+        return await self._hand_out(target, resolved, playlist, facts, fetched, {}, None)
 
     async def _hand_out(
         self,
+        video: Path,
         resolved: ResolvedVod,
         playlist: MediaPlaylist,
         facts: FileFacts,
@@ -246,7 +268,7 @@ class _Capture:
         holes: Mapping[int, Hole],
         gone: PermanentError | None,
     ) -> Captured:
-        output = await anyio.to_thread.run_sync(self._folder.hand_out_video, VIDEO_NAME)
+        output = await anyio.to_thread.run_sync(self._folder.hand_out_video, video, VIDEO_NAME)
         has_thumbnail = await self._thumbnail(resolved, output, facts.duration_us)
         ledger = write_ledger(playlist, fetched, holes)
         return Captured(
@@ -441,20 +463,17 @@ class _Capture:
     # --- finish --------------------------------------------------------------------------------------------------
 
     def _verify(self, playlist: MediaPlaylist) -> FileFacts:
-        video = self._reel.video_path
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-            decoding = pool.submit(sample_decode, video, spread_positions(playlist.duration_us, _DECODED_SAMPLES))
-            facts = read_facts(video)
-            failed = decoding.result()
         kept = [segment for segment in playlist.segments if segment.media_sequence in self._reel.extents]
         packets: list[FetchedSegment] = [self._reel.extents[segment.media_sequence].segment for segment in kept]
         expected = sum((segment.packets for segment in packets), PacketCounts(0, 0))
-        tolerance_us = max(1_000_000, *(segment.duration_us for segment in kept))
-        check_facts(facts, expected, kept[-1].end_us - kept[0].start_us, tolerance_us)
-        if failed:
-            # The bytes are what Twitch has, as every check before this one says; fetching them again changes nothing.
-            self._log.warning("some frames cannot be decoded", frames=failed)
+        facts, failed = _prove(self._reel.video_path, kept, expected)
+        # The bytes are what Twitch has, as every check before this one says; fetching them again changes nothing.
+        self._tell_undecodable(failed)
         return facts
+
+    def _tell_undecodable(self, frames: int) -> None:
+        if frames:
+            self._log.warning("some frames cannot be decoded", frames=frames)
 
     async def _thumbnail(self, resolved: ResolvedVod, output: Path, duration_us: int) -> bool:
         """Fetch Twitch's picture, else grab a frame; a missing picture never fails a capture."""
@@ -470,6 +489,21 @@ class _Capture:
                         await anyio.Path(target).write_bytes(body)
                     return True
         return await grab_frame(self._tools.ffmpeg, output / VIDEO_NAME, target, at_s=duration_us / 10 / 1e6)
+
+
+def _prove(video: Path, kept: Sequence[Segment], expected: PacketCounts | None) -> tuple[FileFacts, int]:
+    """Read a finished film of the segments ``kept``; what it holds, and how many of the frames looked at are broken.
+
+    Without ``expected`` any number of packets is right. Raises `VerificationError`.
+    """
+    planned_us = kept[-1].end_us - kept[0].start_us
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+        decoding = pool.submit(sample_decode, video, spread_positions(planned_us, _DECODED_SAMPLES))
+        facts = read_facts(video)
+        failed = decoding.result()
+    tolerance_us = max(1_000_000, *(segment.duration_us for segment in kept))
+    check_facts(facts, expected or facts.packets, planned_us, tolerance_us)
+    return facts, failed
 
 
 def _movie(resolved: ResolvedVod) -> Movie:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 import av
 import av.error
 
 from vodkeep.capture.child import run_child
+from vodkeep.capture.ffmetadata import write_ffmetadata
 from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.mp4_labels import Movie
 from vodkeep.capture.resolve import SITE_URL, error_for
 from vodkeep.capture.tool_messages import classify_tool_output
 from vodkeep.capture.tools import ToolCommand
@@ -39,11 +43,26 @@ _SOCKET_TIMEOUT_S = 20
 _RETRIES = ("--retries", "8", "--fragment-retries", "8")
 _RETRY_PAUSES = ("--retry-sleep", "http:exp=1:30", "--retry-sleep", "fragment:exp=1:30")
 
+_PACKET_BYTES = 188
+_SYNC = b"\x47"
+_DAMAGED = "verify_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFilm:
+    """What is to be downloaded whole."""
+
+    video_id: str
+    format_id: str = ""  # the rendition by yt-dlp's name; empty leaves the choice to yt-dlp
+    movie: Movie = field(default_factory=Movie)  # what the file says about itself
+    duration_us: int = 0  # of the playlist; chapters that begin later are left out
+    in_fragments: bool = False  # its segments are fragmented MP4, not transport streams
+
 
 async def download_whole(
     program: ToolCommand,
     args: Sequence[str],
-    video_id: str,
+    wanted: WantedFilm,
     target: Path,
     *,
     ffmpeg: str,
@@ -51,32 +70,29 @@ async def download_whole(
     log: Logger,
     connections: int = 4,
     rate_limit: int | None = None,
-    labels: str | None = None,
-    format_id: str = "",
     site_url: str = SITE_URL,
 ) -> None:
     """Download a VOD with yt-dlp and write ``target``, an MP4; it appears in one piece when everything went well.
 
     ``args`` are the operator's (YTDLP_ARGS) and have the last word. ``rate_limit`` is in bytes per second (yt-dlp
-    counts it per connection, so then there is one). ``labels`` are title and chapters in ffmpeg's metadata format.
-    ``format_id`` is the rendition by yt-dlp's name; empty leaves the choice to yt-dlp. Work happens in a folder beside
-    ``target``, removed at the end however it comes. A finished file proves nothing: verify it.
+    counts it per connection, so then there is one). Work happens in a folder beside ``target``, removed at the end
+    however it comes. A finished file proves nothing: verify it.
 
     Raises what `YtDlpResolver.resolve` raises, `Incomplete` when a segment cannot be had, `DiskFull`, `ChildTimeout`,
-    or `TransientError` (``mux_failed``).
+    or `TransientError` (``mux_failed``, and ``verify_failed`` for what is no whole transport stream).
     """
     folder = target.with_name(f"{target.name}.whole")
     await anyio.to_thread.run_sync(_make_anew, folder)
     try:
         media = await _download(
-            _command(program, args, video_id, folder, ffmpeg, connections, rate_limit, format_id, site_url),
-            video_id,
+            _command(program, args, wanted, folder, ffmpeg, connections, rate_limit, site_url),
+            wanted.video_id,
             folder,
             on_progress,
             log,
         )
         finished = folder / "finished.mp4"
-        await _remux(ffmpeg, media, finished, labels, on_progress)
+        await _remux(ffmpeg, media, finished, wanted, on_progress)
         with disk_errors(target):
             finished.replace(target)
     finally:
@@ -122,15 +138,15 @@ def _count(value: object) -> int | None:
 def _command(
     program: ToolCommand,
     args: Sequence[str],
-    video_id: str,
+    wanted: WantedFilm,
     folder: Path,
     ffmpeg: str,
     connections: int,
     rate_limit: int | None,
-    format_id: str,
     site_url: str,
 ) -> list[str]:
     # A name with a quote in it would end the filter; then yt-dlp's own choice has to do.
+    format_id = wanted.format_id
     named = format_id and '"' not in format_id and "\\" not in format_id
     return [
         *program.argv,
@@ -151,7 +167,7 @@ def _command(
         *(("--limit-rate", str(rate_limit)) if rate_limit else ("--concurrent-fragments", str(connections))),
         *("--paths", str(folder), "--output", "media.%(ext)s"),
         *args,
-        f"{site_url}/videos/{video_id}",
+        f"{site_url}/videos/{wanted.video_id}",
     ]
 
 
@@ -180,32 +196,29 @@ async def _download(
 
 
 async def _remux(
-    ffmpeg: str, media: Path, finished: Path, labels: str | None, on_progress: Callable[[Progress], None]
+    ffmpeg: str, media: Path, finished: Path, wanted: WantedFilm, on_progress: Callable[[Progress], None]
 ) -> None:
     """Copy the packets of ``media`` into an MP4 with its index at the front."""
-    size, codec = await anyio.to_thread.run_sync(_size_and_video_codec, media)
-    described: tuple[str, ...] = ("-map_metadata", "-1")
-    if labels is not None:
-        path = media.with_name("labels.ffmeta")
-        with disk_errors(path):
-            path.write_text(labels, "utf-8")
-        described = ("-i", str(path), "-map_metadata", "1", "-map_chapters", "1")
+    source = await anyio.to_thread.run_sync(partial(_inspect, media, in_fragments=wanted.in_fragments))
+    labels = media.with_name("labels.ffmeta")
+    with disk_errors(labels):
+        labels.write_text(write_ffmetadata(wanted.movie, wanted.duration_us // 1000), "utf-8")
 
     def read(line: str) -> None:
         key, _, value = line.partition("=")
         if key == "total_size" and value.isdecimal():
-            on_progress(Progress(Phase.MUXING, fetched_bytes=int(value), total_bytes=size))
+            on_progress(Progress(Phase.MUXING, fetched_bytes=int(value), total_bytes=source.size_bytes))
 
     result = await run_child(
         [
             ffmpeg,
             *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
             *("-progress", "pipe:1", "-stats_period", "1"),
-            *("-i", str(media), *described),
+            *("-i", str(media), "-i", str(labels), "-map_metadata", "1", "-map_chapters", "1"),
             *("-map", "0:v?", "-map", "0:a?", "-c", "copy"),
             # Without -copyinkf ffmpeg silently drops what stands before the first key frame.
             "-copyinkf",
-            *(("-tag:v", "hvc1") if codec == "hevc" else ()),
+            *(("-tag:v", "hvc1") if source.codec == "hevc" else ()),
             *("-movflags", "+faststart", "-f", "mp4", str(finished)),
         ],
         deadline_s=None,
@@ -223,14 +236,51 @@ def _finished_files(folder: Path) -> list[Path]:
     return [path for path in folder.glob("media.*") if path.suffix not in (".part", ".ytdl")]
 
 
-def _size_and_video_codec(media: Path) -> tuple[int, str | None]:
-    """Size in bytes, and the codec of the picture; None for a broadcast of sound."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What yt-dlp made."""
+
+    size_bytes: int
+    codec: str | None  # of the picture; None for a broadcast of sound
+
+
+def _inspect(media: Path, *, in_fragments: bool) -> _Source:
+    """yt-dlp joins segments whatever is in them, and readers pass over what they do not understand."""
     try:
+        size = media.stat().st_size
+        with media.open("rb") as file:
+            whole = _has_whole_boxes(file, size) if in_fragments else _has_whole_packets(file)
+        if not whole:
+            raise TransientError("What yt-dlp downloaded is not whole: a segment is something else.", code=_DAMAGED)
         with av.open(str(media), mode="r") as container:
             streams = [stream for stream in container.streams.video if stream.codec_context is not None]
-            return media.stat().st_size, streams[0].codec_context.name if streams else None
+            return _Source(size, streams[0].codec_context.name if streams else None)
     except (av.error.FFmpegError, OSError) as error:
         raise TransientError(f"What yt-dlp downloaded cannot be read: {error}", code="tool_failed") from error
+
+
+def _has_whole_packets(file: BinaryIO) -> bool:
+    """Every packet of a transport stream begins with its sync byte (ISO/IEC 13818-1 section 2.4.3.2)."""
+    while block := file.read(_PACKET_BYTES * 4096):
+        packets, rest = divmod(len(block), _PACKET_BYTES)
+        if rest or block[::_PACKET_BYTES] != _SYNC * packets:
+            return False
+    return True
+
+
+def _has_whole_boxes(file: BinaryIO, size: int) -> bool:
+    """One box follows the other up to the end (ISO/IEC 14496-12 section 4.2)."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8 or not head[4:8].isalnum():
+            return False
+        position += length
+    return position == size
 
 
 def _make_anew(folder: Path) -> None:

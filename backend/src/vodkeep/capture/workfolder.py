@@ -72,17 +72,20 @@ class WorkFolder:
 
     def take_back_video(self) -> None:
         """Undo `hand_out_video` of an earlier run that was cut off before the item was whole."""
+        reel = self.path / "video.mp4"
         with disk_errors(self.output):
             for path in self.output.glob("*.mp4"):
-                path.replace(self.path / "video.mp4")
+                # Where the reel is still there, what was handed out came another way and cannot be gone on with.
+                if not reel.exists():
+                    path.replace(reel)
             if self.output.exists():
                 shutil.rmtree(self.output)
 
-    def hand_out_video(self, name: str) -> Path:
-        """Move the finished video into the folder that becomes the item, and return that folder."""
+    def hand_out_video(self, video: Path, name: str) -> Path:
+        """Move the finished ``video`` into the folder that becomes the item, and return that folder."""
         with disk_errors(self.output):
             self.output.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            (self.path / "video.mp4").replace(self.output / name)
+            video.replace(self.output / name)
         return self.output
 
     def remove(self) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import anyio
 import anyio.to_thread
@@ -15,12 +16,14 @@ import av
 import pytest
 
 from support.home import count_packets, scenario_with
+from support.mp4_media import read_chapters
 from support.standin import StandinFactory
-from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.model import Chapter, Phase, Progress
+from vodkeep.capture.mp4_labels import Movie
 from vodkeep.capture.resolve import find_installed_ytdlp
 from vodkeep.capture.tools import find_ffmpeg
 from vodkeep.capture.verify import read_facts, sample_decode
-from vodkeep.capture.whole import download_whole
+from vodkeep.capture.whole import WantedFilm, download_whole
 from vodkeep.errors import (
     Incomplete,
     NetworkError,
@@ -31,7 +34,7 @@ from vodkeep.errors import (
     VodkeepError,
 )
 from vodkeep.telemetry.log import get_logger
-from vodkeep_standin.faults.garbage import Garbage
+from vodkeep_standin.faults.garbage import Garbage, GarbageForm
 from vodkeep_standin.faults.reset import Reset
 from vodkeep_standin.faults.stall import Stall
 from vodkeep_standin.faults.status import Status
@@ -40,6 +43,20 @@ from vodkeep_standin.scenario import ids
 from vodkeep_standin.server import Standin
 
 pytestmark = pytest.mark.anyio
+
+
+LABELED = Movie(
+    title="A title = with;\nall # that \\ matters",
+    artist="Lumen",
+    date="2026-11-01",
+    comment="a=b",
+    encoder="not the one that wrote it",
+    chapters=(
+        Chapter(0, 7_000_000, "One; two = three"),
+        Chapter(7_000_000, 99_000_000, "Zwei # \\ ✓"),
+        Chapter(99_000_000, 100_000_000, "behind the end"),
+    ),
+)
 
 
 class Download:
@@ -57,9 +74,10 @@ class Download:
         if progress.segments_done:
             self.moved.set()
 
-    async def run(self, video_id: str, *args: str, labels: str | None = None, rate_limit: int | None = None) -> None:
+    async def run(self, video_id: str, *args: str, movie: Movie = Movie(), rate_limit: int | None = None) -> None:  # noqa: B008
         ffmpeg = find_ffmpeg(None)
         assert ffmpeg is not None
+        media = self.standin.media(video_id)
         await download_whole(
             find_installed_ytdlp(),
             [
@@ -71,12 +89,16 @@ class Download:
                 "fragment:0",
                 *args,
             ],
-            video_id,
+            WantedFilm(
+                video_id,
+                movie=movie,
+                duration_us=round(media.duration_s * 1e6),
+                in_fragments=bool(media.source.init_names),
+            ),
             self.target,
             ffmpeg=ffmpeg.path,
             on_progress=self.note,
             log=get_logger("vod_download"),
-            labels=labels,
             rate_limit=rate_limit,
         )
 
@@ -92,7 +114,7 @@ def download(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("video_id", [ids.PLAIN, ids.FMP4, ids.DISCONTINUITY], ids=["ts", "fmp4", "discontinuity"])
 async def test_every_packet_arrives(download: Download, video_id: str) -> None:
-    await download.run(video_id, labels=";FFMETADATA1\ntitle=A title\n")
+    await download.run(video_id, movie=LABELED)
 
     media = download.standin.media(video_id)
     video, audio = count_packets(download.target)
@@ -103,8 +125,13 @@ async def test_every_packet_arrives(download: Download, video_id: str) -> None:
     assert abs(facts.duration_us / 1e6 - media.duration_s) < 0.2
     assert sample_decode(download.target, (0.0, 10.0, 19.0)) == 0
     with av.open(str(download.target)) as container:
-        assert container.metadata["title"] == "A title"
+        labels = {key: container.metadata[key] for key in ("title", "artist", "date", "comment")}
+        assert labels == {"title": LABELED.title, "artist": "Lumen", "date": "2026-11-01", "comment": "a=b"}
         assert container.streams.video[0].codec_context.codec_tag in ("avc1", "hvc1")
+    assert read_chapters(download.target) == [
+        (0, 7, "One; two = three"),
+        (7, pytest.approx(media.duration_s, abs=0.05), "Zwei # \\ ✓"),
+    ]
     body = download.target.read_bytes()
     assert body.index(b"moov") < body.index(b"mdat")
     assert download.files() == ["video.mp4"]
@@ -139,15 +166,20 @@ async def test_a_failing_edge_has_its_own_cause_and_bounded_requests(
     assert download.files() == []
 
 
-async def test_a_segment_of_garbage_never_becomes_a_whole_file(download: Download) -> None:
-    """yt-dlp calls it a success; the facts do not."""
-    download.standin.faults.add(Garbage(), path="/edge/*/5.ts")
-    try:
-        await download.run(ids.PLAIN)
-    except TransientError:
-        assert download.files() == []
-    else:
-        assert count_packets(download.target)[0] < download.standin.media(ids.PLAIN).video_packets
+@pytest.mark.parametrize("form", get_args(GarbageForm)[:3])
+@pytest.mark.parametrize(
+    ("video_id", "path"),
+    [(ids.PLAIN, "0.ts"), (ids.PLAIN, "5.ts"), (ids.PLAIN, "14.ts"), (ids.FMP4, "5.mp4")],
+    ids=["first", "middle", "last", "fragment"],
+)
+async def test_a_segment_of_garbage_never_becomes_a_whole_file(
+    download: Download, form: GarbageForm, video_id: str, path: str
+) -> None:
+    """yt-dlp calls it a success."""
+    download.standin.faults.add(Garbage(form=form), path=f"/edge/*/{path}")
+    with pytest.raises(TransientError):
+        await download.run(video_id)
+    assert download.files() == []
 
 
 async def test_permanent_causes_are_those_of_resolving(download: Download) -> None:
