@@ -30,19 +30,31 @@ class Runner(Protocol):
 
 
 class Bell:
-    """Wakes the planner: a slot is free, or somebody asked for something."""
+    """Wakes one sleeper before its time: for the planner, a slot is free or somebody asked for something."""
 
     def __init__(self) -> None:
         self._rung = anyio.Event()
 
     def ring(self) -> None:
-        """Wake the planner now, or keep it from falling asleep when it is awake."""
+        """Wake the sleeper now, or keep it from falling asleep when it is awake."""
         self._rung.set()
 
     async def wait(self) -> None:
         """Return once the bell has been rung since the last return."""
         await self._rung.wait()
         self._rung = anyio.Event()
+
+    async def wait_up_to(self, seconds: float, clock: Clock) -> None:
+        """Return when the bell rings or after ``seconds``, whichever comes first."""
+        async with anyio.create_task_group() as tasks:
+
+            async def ring_later() -> None:
+                await clock.sleep(seconds)
+                self.ring()
+
+            tasks.start_soon(ring_later)
+            await self.wait()
+            tasks.cancel_scope.cancel()
 
 
 @dataclass(slots=True, eq=False)

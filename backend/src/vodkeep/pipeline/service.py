@@ -180,7 +180,10 @@ class PipelineService:
                 self._note_database(None)
                 tries = 0
                 wait_s = None if plan.next_at is None else (plan.next_at - self._clock.now()).total_seconds()
-            await self._wait_for_bell(wait_s)
+            if wait_s is None:
+                await self._bell.wait()
+            else:
+                await self._bell.wait_up_to(wait_s, self._clock)
 
     async def _run_cycles(self) -> None:
         while True:
@@ -268,18 +271,3 @@ class PipelineService:
             else:
                 self._log.info("the database is back")
         self._database_away = away
-
-    async def _wait_for_bell(self, seconds: float | None) -> None:
-        """Return when the bell rings or after ``seconds``, whichever comes first."""
-        if seconds is None:
-            await self._bell.wait()
-            return
-        async with anyio.create_task_group() as tasks:
-
-            async def ring_later() -> None:
-                await self._clock.sleep(seconds)
-                self._bell.ring()
-
-            tasks.start_soon(ring_later)
-            await self._bell.wait()
-            tasks.cancel_scope.cancel()
