@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextvars
 import math
-import random
 import threading
 import time
 from collections import deque
@@ -40,6 +39,15 @@ from vodkeep.capture.playlist import is_muted_name, muted_alternatives
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
 from vodkeep.capture.transport_stream import read_transport_stream
+from vodkeep.capture.tries import (
+    TRIES_DAMAGED,
+    TRIES_GONE,
+    TRIES_THROTTLED,
+    TRIES_UNREACHABLE,
+    TRIES_UNSUPPORTED,
+    Tries,
+    pause_s,
+)
 from vodkeep.errors import NetworkError, RateLimited, ServerError, TransientError, VodkeepError
 from vodkeep.telemetry.log import Logger
 
@@ -49,11 +57,6 @@ _ASSUMED_BODY_BYTES = 8 * 1024 * 1024
 # A smaller part costs more in requests than it brings.
 _SMALLEST_PART_BYTES = 512 * 1024
 
-_TRIES_UNREACHABLE = 6
-_TRIES_THROTTLED = 8
-_TRIES_GONE = 2
-_TRIES_DAMAGED = 3
-_TRIES_UNSUPPORTED = 2
 # So many failures, at least, without any success between them are an outage, once they have lasted for long enough.
 _OUTAGE_FAILURES = 6
 _MOST_WITNESSES = 4
@@ -257,7 +260,7 @@ class SegmentFetcher:
         sequence = segment.media_sequence
         if segment.gap:
             return Hole(sequence, HoleCause.GAP, "the publisher marked it as absent")
-        tries = _Tries()
+        tries = Tries()
         alternative = 0
         while True:
             generation, uris = self._addresses.of(segment)
@@ -273,29 +276,28 @@ class SegmentFetcher:
                     alternative = 0
                     continue
                 self._note_failure(_outage_of(error))
-                if tries.used_up(HoleCause.GONE, _TRIES_GONE) and self._is_alive(tries.failed_before):
+                if tries.used_up(HoleCause.GONE, TRIES_GONE) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.GONE, str(error))
                 self._pause(tries.count(HoleCause.GONE), None)
             except SegmentDamagedError as error:
                 self._note_failure(ServerError(f"The media server sends damaged segments: {error}."))
-                if tries.used_up(HoleCause.DAMAGED, _TRIES_DAMAGED) and self._is_alive(tries.failed_before):
+                if tries.used_up(HoleCause.DAMAGED, TRIES_DAMAGED) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.DAMAGED, str(error))
                 self._pause(tries.count(HoleCause.DAMAGED), None)
             except UnsupportedMediaError:
-                # A flipped bit can look like another format, so one answer is not believed.
-                if tries.used_up("unsupported", _TRIES_UNSUPPORTED):
+                if tries.used_up("unsupported", TRIES_UNSUPPORTED):
                     raise
                 self._pause(tries.count("unsupported"), None)
             except RateLimited as error:
                 self._pace.throttled()
-                if tries.used_up("throttled", _TRIES_THROTTLED):
+                if tries.used_up("throttled", TRIES_THROTTLED):
                     raise
                 self._pause(tries.count("throttled"), error.delay_s)
             except (NetworkError, ServerError) as error:
                 if isinstance(error, ServerError):
                     self._pace.throttled()
                 self._note_failure(error)
-                if tries.used_up(HoleCause.UNREACHABLE, _TRIES_UNREACHABLE) and self._is_alive(tries.failed_before):
+                if tries.used_up(HoleCause.UNREACHABLE, TRIES_UNREACHABLE) and self._is_alive(tries.failed_before):
                     return Hole(sequence, HoleCause.UNREACHABLE, str(error))
                 self._pause(tries.count(HoleCause.UNREACHABLE), error.delay_s)
             else:
@@ -350,14 +352,9 @@ class SegmentFetcher:
             self.wake()
 
     def _pause(self, tries: int, asked_s: float | None) -> None:
-        patience = self._patience
-        # Full jitter keeps the workers from coming back in step.
-        wait_s = min(patience.backoff_cap_s, patience.backoff_base_s * 2 ** min(tries, 16)) * random.uniform(0.5, 1.0)
+        wait_s = pause_s(self._patience, tries, asked_s)
         with self._lock:
-            ended = self._lock.wait_for(
-                lambda: self._cancel.is_set() or self._stop.is_set(),
-                max(wait_s, min(asked_s or 0.0, patience.retry_after_cap_s)),
-            )
+            ended = self._lock.wait_for(lambda: self._cancel.is_set() or self._stop.is_set(), wait_s)
         if ended:
             raise CanceledError
 
@@ -437,25 +434,6 @@ class _Addresses:
             self._generation += 1
             self._renewed = {segment.media_sequence: segment for segment in self._refresh().segments}
             return True
-
-
-class _Tries:
-    """How often one segment has failed, and when."""
-
-    def __init__(self) -> None:
-        self._counts: dict[HoleCause | str, int] = {}
-        self._failed = time.monotonic()
-        self.failed_before = self._failed  # monotonic; the failure before the latest
-
-    def used_up(self, kind: HoleCause | str, limit: int) -> bool:
-        """Count a failure; True when it was the last one of its kind that is forgiven, or one after it."""
-        self.failed_before, self._failed = self._failed, time.monotonic()
-        self._counts[kind] = self.count(kind) + 1
-        return self._counts[kind] >= limit
-
-    def count(self, kind: HoleCause | str) -> int:
-        """How many failures of this kind there were."""
-        return self._counts.get(kind, 0)
 
 
 def _outage_of(error: GoneError) -> TransientError:

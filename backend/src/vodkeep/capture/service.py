@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -31,6 +32,7 @@ from vodkeep.capture.model import (
     FetchedSegment,
     Hole,
     HoleCause,
+    InitSection,
     LedgerStretch,
     MediaPlaylist,
     PacketCounts,
@@ -55,6 +57,7 @@ from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
 from vodkeep.capture.thumbnail import MAX_BYTES, grab_frame, is_jpeg
+from vodkeep.capture.tries import ask_again
 from vodkeep.capture.verify import (
     FileFacts,
     VerificationError,
@@ -301,9 +304,13 @@ class _Capture:
     async def _resolve(self) -> tuple[ResolvedVod, MediaPlaylist]:
         video_id = self._folder.video_id
         resolved = await self._tools.resolver.resolve(video_id)
+
+        def fetch() -> tuple[str, MediaPlaylist]:
+            text = self._client.fetch_text(resolved.playlist_url, self._cancel)
+            return text, parse_media_playlist(text, resolved.playlist_url)
+
         try:
-            text = await self._in_thread(lambda: self._client.fetch_text(resolved.playlist_url, self._cancel))
-            playlist = parse_media_playlist(text, resolved.playlist_url)
+            text, playlist = await self._in_thread(lambda: ask_again(fetch, self._tools.patience, self._cancel))
         except GoneError as error:
             raise ServerError(f"The playlist of VOD {video_id} cannot be had: {error}.") from error
         except PlaylistError as error:
@@ -415,15 +422,15 @@ class _Capture:
         for init in dict.fromkeys(segment.init for segment in playlist.segments if not segment.gap):
             if init is None or init.key in inits:
                 continue
-            url, byte_range = init.uri, init.byte_range
+            fetch = partial(self._fetch_init, init)
             try:
-                body = await self._in_thread(
-                    lambda: self._client.fetch_body(url, self._cancel, byte_range=byte_range)  # noqa: B023
-                )
-                inits[init.key] = read_init(bytes(body))
+                inits[init.key] = await self._in_thread(partial(ask_again, fetch, self._tools.patience, self._cancel))
             except (GoneError, SegmentDamagedError) as error:
                 raise ServerError(f"An init section of VOD {self._folder.video_id} cannot be had: {error}.") from error
         return inits
+
+    def _fetch_init(self, init: InitSection) -> InitTracks:
+        return read_init(bytes(self._client.fetch_body(init.uri, self._cancel, byte_range=init.byte_range)))
 
     async def _report(self, meter: Meter) -> None:
         clock = self._tools.clock

@@ -546,28 +546,99 @@ async def test_the_token_runs_out_half_way(edge: BadEdge, tmp_path: Path, servic
 # --- What comes before the segments ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [(status(404), ServerError), (status(503), ServerError), (silent, NetworkError),
-     (lambda line, asked, content: line.answer(200, b"<html>"), ServerError)],
-    ids=["404", "503", "no answer", "HTML"],
-)  # fmt: skip
-@pytest.mark.parametrize("what", ["playlist", "init section"])
-async def test_without_it_nothing_begins(
-    what: str, answer: Answer, error: type[VodkeepError], edge: BadEdge, tmp_path: Path, service_at: ServiceOf
-) -> None:
+BEFORE = ("playlist", "init section")
+BEFORE_ROWS = [
+    ("404", status(404), 2, ServerError),
+    ("403", status(403), 2, ServerError),
+    ("429", status(429, "Retry-After: 3600"), 8, RateLimited),
+    ("503", status(503), 6, ServerError),
+    ("HTML", lambda line, asked, content: line.answer(200, b"<html>"), 3, ServerError),
+    ("truncated", cut_short, 6, NetworkError),
+    ("reset", lambda line, asked, content: line.reset(), 6, NetworkError),
+    ("no answer", silent, 6, NetworkError),
+    ("dripping body", dripping, 6, NetworkError),
+]
+
+
+def spoilt_before(edge: BadEdge, what: str) -> str:
+    """A short broadcast in fragments; the name of what comes before its segments."""
     fragments = make_fragments(seconds=2)
     edge.contents |= {"init.mp4": fragments.init, "0.m4s": fragments.bodies[0]}
     edge.contents["index.m3u8"] = playlist_of(["0.m4s"], init="init.mp4")
-    name = "index.m3u8" if what == "playlist" else "init.mp4"
-    edge.spoil(name, answer)
+    return "index.m3u8" if what == "playlist" else "init.mp4"
+
+
+def asked_for(edge: BadEdge, name: str) -> int:
+    return [asked.name for asked in edge.requests].count(name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "error"), [row[1:] for row in BEFORE_ROWS], ids=[r[0] for r in BEFORE_ROWS]
+)
+@pytest.mark.parametrize("what", BEFORE)
+async def test_without_it_nothing_begins(
+    what: str,
+    answer: Answer,
+    tries: int,
+    error: type[VodkeepError],
+    edge: BadEdge,
+    tmp_path: Path,
+    service_at: ServiceOf,
+) -> None:
+    name = spoilt_before(edge, what)
+    edge.spoil_for_good(name, answer)
     service = service_at(patience=IN_A_GREAT_HURRY)
     with pytest.raises(VodkeepError) as raised:
         await capture(service, accept_holes=True)
     assert type(raised.value) is error
-    assert [asked.name for asked in edge.requests].count(name) == 1
+    assert asked_for(edge, name) == tries
     assert proven(tmp_path) == set()
+    edge.heal()
     assert (await capture(service)).completeness == 1.0
+
+
+@pytest.mark.parametrize("what", BEFORE)
+async def test_a_bad_moment_before_the_segments_is_waited_out(
+    what: str, edge: BadEdge, tmp_path: Path, service_at: ServiceOf
+) -> None:
+    """Each misfortune once, in a row: no try is used up by another kind of failure."""
+    name = spoilt_before(edge, what)
+    answers = [answer for _, answer, _, _ in BEFORE_ROWS if answer is not BEFORE_ROWS[1][1]]
+    edge.spoil(name, *answers)
+    captured = await capture(service_at(patience=IN_A_GREAT_HURRY))
+    assert captured.completeness == 1.0
+    assert asked_for(edge, name) == len(answers) + 1
+
+
+@pytest.mark.parametrize("what", BEFORE)
+async def test_retry_after_is_obeyed_before_the_segments(
+    what: str, edge: BadEdge, tmp_path: Path, service_at: ServiceOf
+) -> None:
+    name = spoilt_before(edge, what)
+    times: list[float] = []
+
+    def refuse_once(line: Line, asked: Asked, content: bytes) -> None:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            line.answer(503, b"", "Retry-After: 1")
+        else:
+            serve_well(line, asked, content)
+
+    edge.spoil_for_good(name, refuse_once)
+    captured = await capture(service_at(patience=replace(IN_A_HURRY, retry_after_cap_s=60)))
+    assert captured.completeness == 1.0
+    assert len(times) == 2
+    assert times[1] - times[0] > 0.8
+
+
+@pytest.mark.parametrize("what", BEFORE)
+async def test_cancel_wakes_who_waits_for_his_next_try(
+    what: str, edge: BadEdge, tmp_path: Path, service_at: ServiceOf
+) -> None:
+    name = spoilt_before(edge, what)
+    edge.spoil_for_good(name, status(503, "Retry-After: 60"))
+    service = service_at(patience=Patience())
+    await cancel_when(service, lambda: until(lambda: asked_for(edge, name) == 1))
 
 
 # --- Cancellation ----------------------------------------------------------------------------------------------------
