@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Dialect,
     Float,
@@ -110,11 +111,31 @@ channels = Table(
     Column("broadcaster_id", Text, nullable=True),
     Column("display_name", Text, nullable=True),
     Column("profile_image_url", Text, nullable=True),
+    # How many days Twitch keeps the channel's recordings at least, as its list has shown; NULL before the first look.
+    Column("vod_days", Integer, nullable=True),
     # Where a backfill that was interrupted goes on; NULL when none is under way.
     Column("backfill_cursor", Text, nullable=True),
     Column("backfill_done_at", UtcDateTime, nullable=True),
     Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
+)
+
+# The stage an unprocessed row is due for; NULL while it waits for `not_before` or a person, or nothing is left to do.
+# `pipeline.due.due_stage` says the same of a row at any instant; a test holds the two together. One line, because
+# SQLAlchemy reads it back from SQLite by lines.
+DUE_STAGE = (
+    "CASE"
+    " WHEN processed = 1 THEN CASE WHEN download_state = 'done' AND stage = 'tidy' THEN 'tidy' END"
+    " WHEN download_state IN ('done', 'failed', 'parked', 'canceled') AND processing_error IS NULL THEN 'capture'"
+    " WHEN download_state IN ('downloading', 'verifying') THEN 'capture'"
+    " WHEN download_state = 'uploading' THEN 'publish'"
+    " WHEN not_before IS NOT NULL THEN NULL"
+    " WHEN download_state IN ('pending', 'waiting') THEN 'capture'"
+    " WHEN download_state = 'downloaded' AND stage = 'chat' THEN 'chat'"
+    " WHEN download_state = 'downloaded' THEN 'publish'"
+    " WHEN download_state = 'failed' AND stage IN ('chat', 'publish') THEN stage"
+    " WHEN download_state = 'failed' THEN 'capture'"
+    " END"
 )
 
 vods = Table(
@@ -134,6 +155,8 @@ vods = Table(
     Column("error_code", Text, nullable=True),
     Column("youtube_url", Text, nullable=True),
     Column("download_state", Text, nullable=False, server_default="pending"),
+    # What is at work, has failed or comes next: capture, chat, publish, tidy.
+    Column("stage", Text, nullable=False, server_default="capture"),
     Column("download_retries", Integer, nullable=False, server_default=text("0")),
     Column("upload_retries", Integer, nullable=False, server_default=text("0")),
     Column("not_before", UtcDateTime, nullable=True),
@@ -142,24 +165,64 @@ vods = Table(
     Column("progress_updated_at", UtcDateTime, nullable=True),
     Column("downloaded_path", Text, nullable=True),
     Column("priority", Integer, nullable=False, server_default=text("0")),
+    # 1: it was old already when the catalog first saw it.
+    Column("back_catalogue", Integer, nullable=False, server_default=text("0")),
     Column("skip_upload", Integer, nullable=False, server_default=text("0")),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("completeness", Float, nullable=True),
     Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
+    # By what lists and the queue are sorted: the start of the broadcast, or when it was found.
+    Column("sort_date", UtcDateTime, Computed("coalesce(date, created_at)", persisted=True)),
+    Column("due_stage", Text, Computed(DUE_STAGE, persisted=True)),
     UniqueConstraint("twitch_vod_id"),
     CheckConstraint("processed IN (0, 1)", name="processed_is_0_or_1"),
+    CheckConstraint("back_catalogue IN (0, 1)", name="back_catalogue_is_0_or_1"),
     CheckConstraint("skip_upload IN (0, 1)", name="skip_upload_is_0_or_1"),
     CheckConstraint(
         "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
         " 'done', 'failed', 'parked', 'canceled')",
         name="download_state_is_known",
     ),
+    CheckConstraint("stage IN ('capture', 'chat', 'publish', 'tidy')", name="stage_is_known"),
     _readable_time("date"),
     _readable_time("not_before"),
-    Index("ix_vods_queue", "processed", "priority", "date"),
-    Index("ix_vods_channel_date", "channel", "date"),
     sqlite_autoincrement=True,
+)
+
+# Every question of the running service is answered from one of these, so that none takes longer as the archive grows.
+_DUE = text("due_stage IS NOT NULL")
+_ACTIVE = text("processed = 0 AND download_state IN ('downloading', 'verifying', 'uploading')")
+_WAITING = text("processed = 0 AND not_before IS NOT NULL")
+Index(
+    "ix_vods_due",  # the head of each channel's queue
+    vods.c.due_stage,
+    vods.c.channel,
+    vods.c.back_catalogue,
+    vods.c.priority.desc(),
+    vods.c.sort_date,
+    vods.c.twitch_vod_id,
+    sqlite_where=_DUE,
+    postgresql_where=_DUE,
+)
+Index("ix_vods_due_date", vods.c.due_stage, vods.c.sort_date, sqlite_where=_DUE, postgresql_where=_DUE)  # expiry
+Index("ix_vods_not_before", vods.c.not_before, sqlite_where=_WAITING, postgresql_where=_WAITING)
+Index("ix_vods_active", vods.c.twitch_vod_id, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
+Index("ix_vods_sort_date", vods.c.sort_date, vods.c.id)  # the lists of the web
+Index("ix_vods_channel_sort_date", vods.c.channel, vods.c.sort_date, vods.c.id)
+Index("ix_vods_download_state_sort_date", vods.c.download_state, vods.c.sort_date, vods.c.id)
+Index("ix_vods_channel_download_state_sort_date", vods.c.channel, vods.c.download_state, vods.c.sort_date, vods.c.id)
+
+# How many rows of `vods` there are of each kind; kept by triggers (``db/queue_counts.py``), never counted.
+queue_counts = Table(
+    "queue_counts",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("processed", Integer, primary_key=True),
+    Column("download_state", Text, primary_key=True),
+    Column("has_error", Integer, primary_key=True),  # 1: processing_error is set
+    Column("incomplete", Integer, primary_key=True),  # 1: in its folder, with holes
+    Column("n", BigInteger, nullable=False),
 )
 
 events = Table(
@@ -179,6 +242,10 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+# Publications: the move from `uploading` to `done`.
+_PUBLISHED = text("from_state = 'uploading' AND to_state = 'done'")
+Index("ix_events_published", events.c.at, sqlite_where=_PUBLISHED, postgresql_where=_PUBLISHED)
+
 # Per channel; '' holds what belongs to the whole service.
 kv = Table(
     "kv",
@@ -187,6 +254,7 @@ kv = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
+    Index("ix_kv_key", "key"),
 )
 
 # Rights that one process at a time has; times are the database's own (``db/leases.py``).

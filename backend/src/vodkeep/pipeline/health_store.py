@@ -68,12 +68,19 @@ class HealthStore:
             average = _number(self._kv.get(key, channel=scope))
             self._kv.set(key, str(round(next_average(average, sample_ms))), now, channel=scope)
 
-    def load_averages(self, channel: str = "") -> dict[str, float]:
-        """The moving averages in milliseconds that exist, of the whole service by default."""
-        found = {
-            key: _number(self._kv.get(key, channel=channel)) for key in (AVG_DOWNLOAD_MS, AVG_UPLOAD_MS, AVG_TOTAL_MS)
-        }
-        return {key: value for key, value in found.items() if value is not None}
+    def load_averages(self) -> dict[str, dict[str, float]]:
+        """The moving averages in milliseconds that exist, by channel; those of the whole service under ''."""
+        rows = self._connection.execute(
+            select(kv.c.channel, kv.c.key, kv.c.value).where(
+                kv.c.key.in_([AVG_DOWNLOAD_MS, AVG_UPLOAD_MS, AVG_TOTAL_MS])
+            )
+        )
+        found: dict[str, dict[str, float]] = {}
+        for channel, key, value in rows:
+            number = _number(value)
+            if number is not None:
+                found.setdefault(channel, {})[key] = number
+        return found
 
     def note_cycle(self, now: datetime) -> None:
         """A processing cycle ran at ``now``."""

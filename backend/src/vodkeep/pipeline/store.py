@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, and_, case, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, update
 
 from vodkeep.db.events import EventLog
-from vodkeep.db.tables import events, vods
+from vodkeep.db.tables import events, queue_counts, vods
 from vodkeep.pipeline.due import DueReason, due_reason
 from vodkeep.pipeline.model import RUNNING, SETTLED, DownloadState, IllegalMove, QueueItem, check_move
 from vodkeep.pipeline.outcome import BUG, OWN_CODES, Setback
@@ -86,6 +86,7 @@ class QueueCounts:
     canceled: int
     processed: int
     by_state: Mapping[DownloadState, int]
+    incomplete: int = 0  # in their folder, with holes
 
     @property
     def depth(self) -> int:
@@ -246,18 +247,7 @@ class QueueStore:
 
     def counts(self, channel: str | None = None) -> QueueCounts:
         """Figures of one channel, or of all."""
-        everything = self.counts_by_channel() if channel is None else self._counts(channel)
-        by_state: dict[DownloadState, int] = dict.fromkeys(DownloadState, 0)
-        for one in everything.values():
-            for state, number in one.by_state.items():
-                by_state[state] += number
-        return QueueCounts(
-            pending=sum(one.pending for one in everything.values()),
-            errored=sum(one.errored for one in everything.values()),
-            canceled=sum(one.canceled for one in everything.values()),
-            processed=sum(one.processed for one in everything.values()),
-            by_state=by_state,
-        )
+        return total(self._counts(channel).values())
 
     def counts_by_channel(self) -> dict[str, QueueCounts]:
         """Figures of every channel that has an item."""
@@ -265,23 +255,17 @@ class QueueStore:
 
     def depths(self) -> dict[str, int]:
         """Unprocessed items per channel; a channel without any is absent."""
-        query = select(vods.c.channel, func.count().label("n")).where(vods.c.processed == 0).group_by(vods.c.channel)
-        return {row.channel: row.n for row in self._connection.execute(query)}
+        query = (
+            select(queue_counts.c.channel, func.sum(queue_counts.c.n).label("n"))
+            .where(queue_counts.c.processed == 0, queue_counts.c.n > 0)
+            .group_by(queue_counts.c.channel)
+        )
+        return {row.channel: int(row.n) for row in self._connection.execute(query)}
 
     def depth(self) -> int:
         """Unprocessed items of all channels."""
-        return self._connection.execute(
-            select(func.count()).select_from(vods).where(vods.c.processed == 0)
-        ).scalar_one()
-
-    def load_active(self) -> list[ItemSummary]:
-        """Items at work with their progress."""
-        query = (
-            select(*_SUMMARY_COLUMNS)
-            .where(vods.c.processed == 0, vods.c.download_state.in_(RUNNING))
-            .order_by(vods.c.twitch_vod_id)
-        )
-        return self._summaries(query)
+        query = select(func.sum(queue_counts.c.n)).where(queue_counts.c.processed == 0)
+        return int(self._connection.execute(query).scalar() or 0)
 
     def load_recent(self, *, limit: int, channel: str | None = None) -> list[ItemSummary]:
         """The newest broadcasts, newest first; those without a date last."""
@@ -600,19 +584,36 @@ class QueueStore:
         )
 
     def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
-        kinds = (
-            vods.c.channel,
-            vods.c.processed,
-            vods.c.download_state,
-            case((vods.c.processing_error.is_(None), 0), else_=1),
-        )
-        query = select(*kinds, func.count()).group_by(*kinds)
+        query = select(queue_counts).where(queue_counts.c.n > 0)
         if channel is not None:
-            query = query.where(vods.c.channel == channel)
-        tallies: dict[str, list[tuple[bool, DownloadState, bool, int]]] = {}
-        for login, processed, state, has_error, number in self._connection.execute(query):
-            tallies.setdefault(login, []).append((bool(processed), DownloadState(state), bool(has_error), number))
+            query = query.where(queue_counts.c.channel == channel)
+        tallies: dict[str, list[_Kind]] = {}
+        for login, *kind in self._connection.execute(query):
+            tallies.setdefault(login, []).append(_Kind(*kind))
         return {login: _tally(tally) for login, tally in tallies.items()}
+
+
+class _Kind(NamedTuple):
+    """A row of ``queue_counts`` without its channel."""
+
+    processed: int
+    state: str
+    has_error: int
+    incomplete: int
+    n: int
+
+
+def total(counts: Iterable[QueueCounts]) -> QueueCounts:
+    """The figures of several channels together."""
+    each = list(counts)
+    return QueueCounts(
+        pending=sum(one.pending for one in each),
+        errored=sum(one.errored for one in each),
+        canceled=sum(one.canceled for one in each),
+        processed=sum(one.processed for one in each),
+        by_state={state: sum(one.by_state.get(state, 0) for one in each) for state in DownloadState},
+        incomplete=sum(one.incomplete for one in each),
+    )
 
 
 _PROCESSED: Mapping[str, Any] = {"processed": 1, "processing_error": None, "error_code": None, "not_before": None}
@@ -683,17 +684,18 @@ def _summary(row: RowMapping) -> ItemSummary:
     return ItemSummary(**values)
 
 
-def _tally(tally: Iterable[tuple[bool, DownloadState, bool, int]]) -> QueueCounts:
+def _tally(tally: Iterable[_Kind]) -> QueueCounts:
     by_state: dict[DownloadState, int] = dict.fromkeys(DownloadState, 0)
-    pending = errored = canceled = processed = 0
-    for is_processed, state, has_error, number in tally:
-        by_state[state] += number
-        if is_processed:
-            processed += number
-        elif has_error and state in {_S.FAILED, _S.PARKED}:
-            errored += number
-        elif has_error and state is _S.CANCELED:
-            canceled += number
+    pending = errored = canceled = processed = incomplete = 0
+    for kind in tally:
+        by_state[DownloadState(kind.state)] += kind.n
+        incomplete += kind.n * kind.incomplete
+        if kind.processed:
+            processed += kind.n
+        elif kind.has_error and kind.state in (_S.FAILED, _S.PARKED):
+            errored += kind.n
+        elif kind.has_error and kind.state == _S.CANCELED:
+            canceled += kind.n
         else:
-            pending += number
-    return QueueCounts(pending, errored, canceled, processed, by_state)
+            pending += kind.n
+    return QueueCounts(pending, errored, canceled, processed, by_state, incomplete)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import RowMapping, Select, literal, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from vodkeep.db import migrate
@@ -21,7 +21,7 @@ from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.breaker import CLOSED, Breaker
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import RUNNING, DownloadState
-from vodkeep.pipeline.store import QueueCounts, QueueStore
+from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
 T = TypeVar("T")
 
@@ -112,7 +112,6 @@ class ChannelFigures:
     counts: QueueCounts
     breaker: Breaker
     averages_ms: Mapping[str, float]  # avg_download_ms, avg_upload_ms, avg_total_ms as far as they exist
-    incomplete: int = 0  # kept with holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,6 @@ class Figures:
     last_process_run: datetime | None
     active: list[StoredVod]
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
-    incomplete: int = 0  # kept with holes
 
 
 class StatusReader(Protocol):
@@ -178,16 +176,16 @@ class DatabaseStatusReader:
         """See :class:`StatusReader`."""
 
         def read(unit: UnitOfWork) -> VodPage:
-            query = _select_vods().order_by(_moment().desc(), vods.c.id.desc()).limit(limit + 1)
+            query = _select_vods().order_by(vods.c.sort_date.desc(), vods.c.id.desc()).limit(limit + 1)
             if after is not None:
-                query = query.where(
-                    or_(_moment() < after.moment, and_(_moment() == after.moment, vods.c.id < after.row_id))
-                )
+                place = tuple_(literal(after.moment, UtcDateTime()), literal(after.row_id))
+                query = query.where(tuple_(vods.c.sort_date, vods.c.id) < place)
             if channel is not None:
                 query = query.where(vods.c.channel == channel)
-            if states:
-                query = query.where(vods.c.download_state.in_(states))
-            rows = _load(unit, query)
+            # A question for each state: the rows of one state are sorted by an index, those of several are not.
+            queries = [query.where(vods.c.download_state == state) for state in sorted(set(states))] or [query]
+            rows = [row for one in queries for row in _load(unit, one)]
+            rows.sort(key=lambda row: (row.cursor.moment, row.row_id), reverse=True)
             following = rows[limit - 1].cursor if len(rows) > limit else None
             return VodPage(rows[:limit], following)
 
@@ -230,26 +228,25 @@ class DatabaseStatusReader:
     def _read_figures(self, unit: UnitOfWork) -> Figures:
         health = HealthStore(unit.connection)
         counts, breakers = QueueStore(unit.connection).counts_by_channel(), health.load_breakers()
-        incomplete = _count_incomplete(unit)
+        averages = health.load_averages()
         names: dict[str, str | None] = {
             row.login: row.display_name
             for row in unit.connection.execute(select(channels.c.login, channels.c.display_name))
         }
         others = sorted({*counts, *names, *(b for b in breakers if b)} - set(self._kept_channels))
         return Figures(
-            totals=_total(counts.values()),
+            totals=total(counts.values()),
             channels=[
                 ChannelFigures(
                     login=login,
                     display_name=names.get(login),
                     counts=counts.get(login, _NOTHING),
                     breaker=breakers.get(login, CLOSED),
-                    averages_ms=health.load_averages(login),
-                    incomplete=incomplete.get(login, 0),
+                    averages_ms=averages.get(login, {}),
                 )
                 for login in (*self._kept_channels, *others)
             ],
-            averages_ms=health.load_averages(),
+            averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             active=_load(
                 unit,
@@ -265,34 +262,7 @@ class DatabaseStatusReader:
                     .order_by(kv.c.key)
                 )
             },
-            incomplete=sum(incomplete.values()),
         )
-
-
-def _count_incomplete(unit: UnitOfWork) -> dict[str, int]:
-    """How many items of each channel are in the library with holes."""
-    query = (
-        select(vods.c.channel, func.count().label("n"))
-        .where(vods.c.downloaded_path.is_not(None), vods.c.completeness < 1)
-        .group_by(vods.c.channel)
-    )
-    return {row.channel: row.n for row in unit.connection.execute(query)}
-
-
-def _total(counts: Iterable[QueueCounts]) -> QueueCounts:
-    """The figures of all channels together; asking the database a second time would count every row again."""
-    each = list(counts)
-    return QueueCounts(
-        pending=sum(one.pending for one in each),
-        errored=sum(one.errored for one in each),
-        canceled=sum(one.canceled for one in each),
-        processed=sum(one.processed for one in each),
-        by_state={state: sum(one.by_state.get(state, 0) for one in each) for state in DownloadState},
-    )
-
-
-def _moment() -> ColumnElement[datetime]:
-    return func.coalesce(vods.c.date, vods.c.created_at, type_=UtcDateTime())
 
 
 def _select_vods() -> Select[Any]:

@@ -252,7 +252,6 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         version=version,
         **_counts(figures.totals),
         **_averages(figures.averages_ms),
-        incomplete=figures.incomplete,
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         active=active_of(figures, live),
@@ -385,7 +384,6 @@ def _channel(figures: ChannelFigures) -> ChannelStatus:
         login=figures.login,
         display_name=figures.display_name,
         breaker=breaker_of(figures.breaker),
-        incomplete=figures.incomplete,
         **_counts(figures.counts),
         **_averages(figures.averages_ms),
     )
@@ -398,6 +396,7 @@ def _counts(counts: QueueCounts) -> dict[str, Any]:
         "canceled": counts.canceled,
         "processed": counts.processed,
         "queue_depth": counts.depth,
+        "incomplete": counts.incomplete,
         "states": {state.value: number for state, number in counts.by_state.items()},
     }
 

@@ -455,15 +455,6 @@ def test_counts_per_channel_and_in_all(database: Database, rows: Rows) -> None:
     assert _read(database, lambda store: store.depth()) == 8
 
 
-def test_active_items_show_their_progress(database: Database, rows: Rows) -> None:
-    rows.add("1", "2", "3")
-    claim = _claim(database, "2")
-    _write(database, lambda store: store.save_progress(claim, LATER, fetched_bytes=5, total_bytes=9))
-    (active,) = _read(database, lambda store: store.load_active())
-    assert (active.twitch_vod_id, active.download_bytes, active.download_total) == ("2", 5, 9)
-    assert (active.progress_updated_at, active.download_state) == (LATER, S.DOWNLOADING)
-
-
 def test_recent_items_are_the_newest_broadcasts(database: Database, rows: Rows) -> None:
     for number in range(4):
         rows.add(str(number), date=NOW - timedelta(days=number), channel="ab"[number % 2])

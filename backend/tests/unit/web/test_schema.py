@@ -52,9 +52,9 @@ RETRY = RetryConfig(
 
 
 def figures(*breakers: BreakerPhase) -> Figures:
-    counts = QueueCounts(2, 1, 0, 3, {DownloadState.PENDING: 2})
+    counts = QueueCounts(2, 1, 0, 3, {DownloadState.PENDING: 2}, incomplete=4)
     channels = [ChannelFigures(f"c{i}", None, counts, Breaker(phase, 5, NOW), {}) for i, phase in enumerate(breakers)]
-    return Figures(counts, channels, {"avg_download_ms": 12.0}, NOW, [VOD], {}, incomplete=4)
+    return Figures(counts, channels, {"avg_download_ms": 12.0}, NOW, [VOD], {})
 
 
 def test_progress_of_a_run_in_this_process_counts_segments_and_has_rate_and_eta() -> None:

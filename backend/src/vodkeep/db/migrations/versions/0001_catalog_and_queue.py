@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from vodkeep.db import job_tables
+from vodkeep.db import job_tables, queue_counts
 
 revision = "0001"
 down_revision = None
@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("broadcaster_id", sa.Text(), nullable=True),
         sa.Column("display_name", sa.Text(), nullable=True),
         sa.Column("profile_image_url", sa.Text(), nullable=True),
+        sa.Column("vod_days", sa.Integer(), nullable=True),
         sa.Column("backfill_cursor", sa.Text(), nullable=True),
         sa.Column("backfill_done_at", time, nullable=True),
         sa.Column("created_at", time, nullable=False, server_default=now),
@@ -51,6 +52,7 @@ def upgrade() -> None:
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("youtube_url", sa.Text(), nullable=True),
         sa.Column("download_state", sa.Text(), nullable=False, server_default="pending"),
+        sa.Column("stage", sa.Text(), nullable=False, server_default="capture"),
         sa.Column("download_retries", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("upload_retries", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("not_before", time, nullable=True),
@@ -59,15 +61,20 @@ def upgrade() -> None:
         sa.Column("progress_updated_at", time, nullable=True),
         sa.Column("downloaded_path", sa.Text(), nullable=True),
         sa.Column("priority", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("back_catalogue", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("skip_upload", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("generation", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("completeness", sa.Float(), nullable=True),
         sa.Column("created_at", time, nullable=False, server_default=now),
         sa.Column("updated_at", time, nullable=False, server_default=now),
+        sa.Column("sort_date", time, sa.Computed("coalesce(date, created_at)", persisted=True)),
+        sa.Column("due_stage", sa.Text(), sa.Computed(_DUE_STAGE, persisted=True)),
         sa.PrimaryKeyConstraint("id", name="pk_vods"),
         sa.UniqueConstraint("twitch_vod_id", name="uq_vods_twitch_vod_id"),
         sa.CheckConstraint("processed IN (0, 1)", name=op.f("ck_vods_processed_is_0_or_1")),
+        sa.CheckConstraint("back_catalogue IN (0, 1)", name=op.f("ck_vods_back_catalogue_is_0_or_1")),
         sa.CheckConstraint("skip_upload IN (0, 1)", name=op.f("ck_vods_skip_upload_is_0_or_1")),
+        sa.CheckConstraint("stage IN ('capture', 'chat', 'publish', 'tidy')", name=op.f("ck_vods_stage_is_known")),
         sa.CheckConstraint(
             "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
             " 'done', 'failed', 'parked', 'canceled')",
@@ -76,8 +83,39 @@ def upgrade() -> None:
         *([_readable_time("date"), _readable_time("not_before")] if on_sqlite else []),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_vods_queue", "vods", ["processed", "priority", "date"])
-    op.create_index("ix_vods_channel_date", "vods", ["channel", "date"])
+    _create_index(
+        "ix_vods_due",
+        "vods",
+        ["due_stage", "channel", "back_catalogue", sa.text("priority DESC"), "sort_date", "twitch_vod_id"],
+        where="due_stage IS NOT NULL",
+    )
+    _create_index("ix_vods_due_date", "vods", ["due_stage", "sort_date"], where="due_stage IS NOT NULL")
+    _create_index("ix_vods_not_before", "vods", ["not_before"], where="processed = 0 AND not_before IS NOT NULL")
+    _create_index(
+        "ix_vods_active",
+        "vods",
+        ["twitch_vod_id"],
+        where="processed = 0 AND download_state IN ('downloading', 'verifying', 'uploading')",
+    )
+    op.create_index("ix_vods_sort_date", "vods", ["sort_date", "id"])
+    op.create_index("ix_vods_channel_sort_date", "vods", ["channel", "sort_date", "id"])
+    op.create_index("ix_vods_download_state_sort_date", "vods", ["download_state", "sort_date", "id"])
+    op.create_index(
+        "ix_vods_channel_download_state_sort_date", "vods", ["channel", "download_state", "sort_date", "id"]
+    )
+    op.create_table(
+        "queue_counts",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("processed", sa.Integer(), nullable=False),
+        sa.Column("download_state", sa.Text(), nullable=False),
+        sa.Column("has_error", sa.Integer(), nullable=False),
+        sa.Column("incomplete", sa.Integer(), nullable=False),
+        sa.Column("n", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "channel", "processed", "download_state", "has_error", "incomplete", name="pk_queue_counts"
+        ),
+    )
+    queue_counts.create(op.get_bind())
     op.create_table(
         "events",
         sa.Column("id", row_id, nullable=False, autoincrement=True),
@@ -94,6 +132,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_events_twitch_vod_id_id", "events", ["twitch_vod_id", "id"])
+    _create_index("ix_events_published", "events", ["at"], where="from_state = 'uploading' AND to_state = 'done'")
     op.create_table(
         "kv",
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
@@ -102,6 +141,7 @@ def upgrade() -> None:
         sa.Column("updated_at", time, nullable=False, server_default=now),
         sa.PrimaryKeyConstraint("channel", "key", name="pk_kv"),
     )
+    op.create_index("ix_kv_key", "kv", ["key"])
     op.create_table(
         "leases",
         sa.Column("name", sa.Text(), nullable=False),
@@ -133,10 +173,9 @@ def downgrade() -> None:
     op.drop_table("oauth_tokens")
     op.drop_table("leases")
     op.drop_table("kv")
-    op.drop_index("ix_events_twitch_vod_id_id", table_name="events")
     op.drop_table("events")
-    op.drop_index("ix_vods_channel_date", table_name="vods")
-    op.drop_index("ix_vods_queue", table_name="vods")
+    queue_counts.drop(op.get_bind())
+    op.drop_table("queue_counts")
     op.drop_table("vods")
     op.drop_table("channels")
 
@@ -147,3 +186,23 @@ def _readable_time(column: str) -> sa.CheckConstraint:
         f" AND datetime({column}) IS NOT NULL)",
         name=op.f(f"ck_vods_{column}_is_a_time"),
     )
+
+
+def _create_index(name: str, table: str, columns: list[str | sa.TextClause], *, where: str) -> None:
+    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+_DUE_STAGE = (
+    "CASE"
+    " WHEN processed = 1 THEN CASE WHEN download_state = 'done' AND stage = 'tidy' THEN 'tidy' END"
+    " WHEN download_state IN ('done', 'failed', 'parked', 'canceled') AND processing_error IS NULL THEN 'capture'"
+    " WHEN download_state IN ('downloading', 'verifying') THEN 'capture'"
+    " WHEN download_state = 'uploading' THEN 'publish'"
+    " WHEN not_before IS NOT NULL THEN NULL"
+    " WHEN download_state IN ('pending', 'waiting') THEN 'capture'"
+    " WHEN download_state = 'downloaded' AND stage = 'chat' THEN 'chat'"
+    " WHEN download_state = 'downloaded' THEN 'publish'"
+    " WHEN download_state = 'failed' AND stage IN ('chat', 'publish') THEN stage"
+    " WHEN download_state = 'failed' THEN 'capture'"
+    " END"
+)
