@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.engine import InProcessEngine, ServedEngine
+from vodkeep.pipeline.fleet.engine import FleetEngine
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.running import Bell, Runner
 from vodkeep.settings import Settings
@@ -40,4 +41,6 @@ def build_engine(
     """
     count = workers if workers is not None else settings.pipeline.max_concurrent_downloads
     slots = {Stage.CAPTURE: count if works else 0}
-    return InProcessEngine(runners, slots=slots, bell=bell, clock=clock, log=log)
+    if database.is_sqlite:
+        return InProcessEngine(runners, slots=slots, bell=bell, clock=clock, log=log)
+    return FleetEngine(database, runners, slots=slots, holder=holder, bell=bell, clock=clock, log=log)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -27,6 +28,10 @@ class Runner(Protocol):
     async def run(self, item: QueueItem, *, probe: bool = False) -> object:
         """Do the work. Canceled, it keeps what it has, hands the item back and re-raises."""
         ...
+
+
+Permit = Callable[[Job], AbstractAsyncContextManager[bool]]
+"""Holds the right to run a job for the time of a block; ``False`` when there is none to be had."""
 
 
 class Bell:
@@ -69,14 +74,24 @@ class Running:
 class RunningJobs:
     """Runs jobs as tasks of its own; an async context manager.
 
-    Leaving the block cancels every job and waits for it; the runners hand their items back.
+    Leaving the block cancels every job and waits for it; the runners hand their items back. A job that gets no
+    ``permit`` ends at once.
     """
 
-    def __init__(self, runners: Mapping[Stage, Runner], *, bell: Bell, clock: Clock, log: Logger) -> None:
+    def __init__(
+        self,
+        runners: Mapping[Stage, Runner],
+        *,
+        bell: Bell,
+        clock: Clock,
+        log: Logger,
+        permit: Permit = lambda _job: nullcontext(True),
+    ) -> None:
         self._runners = runners
         self._bell = bell
         self._clock = clock
         self._log = log
+        self._permit = permit
         self._running: dict[str, Running] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -117,14 +132,20 @@ class RunningJobs:
         return self._running.get(item_id)
 
     async def _run(self, running: Running, item: QueueItem) -> None:
+        job = running.job
         try:
             with running.scope:
-                try:
-                    await self._runners[running.job.stage].run(item, probe=running.job.probe)
-                except Exception:  # noqa: BLE001 - the task ends here
-                    self._log.exception("a job ended in a bug", vod_id=item.twitch_vod_id, stage=running.job.stage)
-                    await self._clock.sleep(_CRASH_PAUSE_S)
+                async with self._permit(job) as permitted:
+                    if permitted:
+                        await self._run_permitted(job, item)
         finally:
-            del self._running[item.twitch_vod_id]
+            del self._running[job.twitch_vod_id]
             running.ended.set()
             self._bell.ring()
+
+    async def _run_permitted(self, job: Job, item: QueueItem) -> None:
+        try:
+            await self._runners[job.stage].run(item, probe=job.probe)
+        except Exception:  # noqa: BLE001 - the task ends here
+            self._log.exception("a job ended in a bug", vod_id=job.twitch_vod_id, stage=job.stage)
+            await self._clock.sleep(_CRASH_PAUSE_S)

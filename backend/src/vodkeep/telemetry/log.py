@@ -37,6 +37,7 @@ _FOREIGN_LEVELS = {
     "alembic": logging.INFO,
     "asyncio": logging.WARNING,
     "httptools": logging.WARNING,
+    "procrastinate": logging.WARNING,  # A job there is a ticket; what becomes of the item is told by the pipeline.
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.WARNING,
     "uvicorn": logging.WARNING,
