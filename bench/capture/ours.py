@@ -35,7 +35,7 @@ class KnownPlaylist:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
         """The same as Twitch would have said."""
         return ResolvedVod(
             video_id=video_id,

@@ -245,10 +245,10 @@ class _Remembering:
         self._inner = inner
         self._answer: ResolvedVod | None = None
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
         answer, self._answer = self._answer, None
-        if answer is None:
-            answer = self._answer = await self._inner.resolve(video_id)
+        if answer is None or rendition not in (None, answer.format_id):
+            answer = self._answer = await self._inner.resolve(video_id, rendition)
         return answer
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,73 @@ def test_a_vod_that_twitch_no_longer_has_keeps_its_damaged_folder(home_of: HomeO
     assert vodkeep(home, "verify", ids.PLAIN, "--repair").returncode == 1
     home.start().wait_for("vod parked", vod_id=ids.PLAIN)
     assert (home.folder(ids.PLAIN) / "video.mp4").exists()
+
+
+def video_of(home: Home) -> bytes:
+    return (home.folder(ids.PLAIN) / "video.mp4").read_bytes()
+
+
+def test_a_film_is_mended_in_the_quality_in_which_it_was_kept(home_of: HomeOf) -> None:
+    """The setting that counts for new broadcasts is another one by now, and so is the title."""
+    home = home_of(ids.PLAIN)
+    assert home.archive(ids.PLAIN, VOD_QUALITY="160p30").returncode == 0
+    folder = home.folder(ids.PLAIN)
+    assert home.manifest(ids.PLAIN)["rendition"] == "160p30"
+    damage(home, ids.PLAIN)
+    home.sql(f"UPDATE vods SET title='Renamed' WHERE twitch_vod_id='{ids.PLAIN}'")
+
+    assert vodkeep(home, "verify", ids.PLAIN, "--repair").returncode == 1
+    home.start(VOD_QUALITY="best").wait_for("vod processed", vod_id=ids.PLAIN)
+    assert home.manifest(ids.PLAIN)["rendition"] == "160p30"
+    assert home.folders() == [folder]
+    assert vodkeep(home, "verify", ids.PLAIN, "--deep").returncode == 0
+
+
+def test_where_its_quality_is_gone_a_damaged_film_stays_and_it_is_said(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
+    assert home.archive(ids.PLAIN).returncode == 0
+    kept = home.manifest(ids.PLAIN)["rendition"]
+    path = home.folder(ids.PLAIN) / "manifest.json"
+    path.write_text(path.read_text("utf-8").replace(f'"rendition": "{kept}"', '"rendition": "2160p60"'), "utf-8")
+    damage(home, ids.PLAIN)
+    damaged = video_of(home)
+    since = datetime.now(UTC)
+
+    assert vodkeep(home, "verify", ids.PLAIN, "--repair").returncode == 1
+    home.start().wait_for("vod parked", vod_id=ids.PLAIN, code="rendition_gone")
+    row = home.vod(ids.PLAIN)
+    assert "was captured as 2160p60, and Twitch has it only as" in row["processing_error"]
+    assert row["downloaded_path"] == str(home.folder(ids.PLAIN).relative_to(home.data_dir) / "video.mp4")
+    assert video_of(home) == damaged
+    assert home.segment_requests(ids.PLAIN, since=since).total() == 0
+
+
+def test_a_damaged_film_stays_where_less_of_it_can_be_had(home_of: HomeOf) -> None:
+    """Both are kept: the one because it may hold more, the other because all of it is right."""
+    home = home_of(ids.PLAIN)
+    assert home.archive(ids.PLAIN).returncode == 0
+    damage(home, ids.PLAIN)
+    damaged = video_of(home)
+    home.standin.update_video(ids.PLAIN, missing_segments=frozenset({6}))
+
+    assert vodkeep(home, "verify", ids.PLAIN, "--repair").returncode == 1
+    service = home.start(DOWNLOAD_MAX_ATTEMPTS="1")
+    service.wait_for("vod parked", vod_id=ids.PLAIN, code="incomplete")
+    assert service.terminate() == 0
+    row = home.vod(ids.PLAIN)
+    assert (row["download_state"], row["processed"]) == ("parked", 0)
+    assert "which therefore stays" in row["processing_error"]
+    assert video_of(home) == damaged
+    fetched = len(home.journal(ids.PLAIN))
+    assert fetched == len(home.standin.media(ids.PLAIN).source.segments) - 1
+
+    # The rest is offered again, and only the rest is asked for.
+    home.standin.update_video(ids.PLAIN, missing_segments=frozenset())
+    since = datetime.now(UTC)
+    home.sql(f"UPDATE vods SET processed=0, processing_error=NULL WHERE twitch_vod_id='{ids.PLAIN}'")
+    home.start().wait_for("vod processed", vod_id=ids.PLAIN)
+    check_kept(home, ids.PLAIN)
+    assert home.segment_requests(ids.PLAIN, since=since).total() == 1
 
 
 def test_folders_are_verified_without_a_database(home_of: HomeOf) -> None:

@@ -38,7 +38,7 @@ class KnownPlaylist:
         self._format_id = format_id
         self._gone = gone
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
         """What Twitch would have said."""
         if self._gone is not None:
             raise self._gone

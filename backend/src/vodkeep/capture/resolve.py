@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
-from vodkeep.capture.rendition import Rendition, choose_rendition
+from vodkeep.capture.rendition import Rendition, choose_rendition, read_renditions
 from vodkeep.capture.tool_messages import ToolMessage, ToolVerdict, classify_tool_output
 from vodkeep.capture.tools import Origin, ToolCommand, ToolShelf
 from vodkeep.errors import (
@@ -47,8 +47,11 @@ ChooseRendition = Callable[[str, object], Rendition | None]
 class Resolver(Protocol):
     """Finds out where a VOD's picture is."""
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
-        """Resolve ``video_id`` (digits); raises the errors of `vodkeep.errors`."""
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
+        """Resolve ``video_id`` (digits); raises the errors of `vodkeep.errors`.
+
+        With ``rendition`` (a `ResolvedVod.format_id`) that one and no other, whatever the settings say.
+        """
         ...
 
 
@@ -84,19 +87,24 @@ class YtDlpResolver:
         self._qualities = qualities
         self._site_url = site_url
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
-        """Resolve a VOD.
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
+        """Resolve a VOD; see `Resolver`.
 
-        Raises `PermanentError` (``sub_only``, ``deleted``, ``geo_blocked``, ``login_needed``, ``tool_missing``),
-        `NetworkError`, `ServerError`, `RateLimited` or `TransientError` (``tool_failed``, ``tool_timeout``).
+        Raises `PermanentError` (``sub_only``, ``deleted``, ``geo_blocked``, ``login_needed``, ``tool_missing``, and
+        ``rendition_gone`` when ``rendition`` is not offered), `NetworkError`, `ServerError`, `RateLimited` or
+        `TransientError` (``tool_failed``, ``tool_timeout``).
         """
         result = await run_child(self._command(video_id), deadline_s=_DEADLINE_S)
         for line in result.stderr.splitlines():
             self._log.debug("yt-dlp", vod_id=video_id, line=line[:500])
         if result.returncode != 0:
             await self._raise_reason(video_id, result.stderr)
-        resolved = read_resolved(result.stdout, video_id, self._choose)
-        wish = str(self._qualities.of(resolved.channel))
+        if rendition is None:
+            resolved = read_resolved(result.stdout, video_id, self._choose)
+            wish = str(self._qualities.of(resolved.channel))
+        else:
+            resolved = read_rendition(result.stdout, video_id, rendition)
+            wish = rendition
         self._log.info("rendition chosen", vod_id=video_id, rendition=resolved.format_id, quality=wish)
         return resolved
 
@@ -237,6 +245,25 @@ def read_resolved(
         thumbnail_url=_thumbnail(info),
         chapters=_chapters(info.get("chapters"), duration_s),
         resolver=f"yt-dlp {_text(version.get('version')) or ''}".strip() if isinstance(version, dict) else "yt-dlp",
+    )
+
+
+def read_rendition(output: bytes, video_id: str, rendition: str) -> ResolvedVod:
+    """Like `read_resolved` for one rendition by its name; raises `PermanentError` (``rendition_gone``) without it."""
+    offered: list[str] = []
+
+    def choose(_: str, listed: object) -> Rendition | None:
+        usable = read_renditions(listed)
+        offered.extend(one.format_id for one in usable)
+        return next((one for one in usable if one.format_id == rendition), None)
+
+    resolved = read_resolved(output, video_id, choose)
+    if resolved.format_id == rendition:
+        return resolved
+    raise PermanentError(
+        f"VOD {video_id} was captured as {rendition}, and Twitch has it only as {', '.join(offered) or 'another'} now.",
+        code="rendition_gone",
+        remedy="What there is of it stays as it is; to have it in another quality, move its folder away and try again.",
     )
 
 

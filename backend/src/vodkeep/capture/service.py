@@ -157,16 +157,21 @@ class CaptureService:
         return WorkFolder(self._data_dir, video_id)
 
     async def capture(
-        self, folder: WorkFolder, *, on_progress: Callable[[Progress], None], accept_holes: bool = False
+        self,
+        folder: WorkFolder,
+        *,
+        on_progress: Callable[[Progress], None],
+        accept_holes: bool = False,
+        rendition: str | None = None,
     ) -> Captured:
-        """Capture ``folder.video_id`` into ``folder``, which the caller holds.
+        """Capture ``folder.video_id`` into ``folder``, which the caller holds; as ``rendition`` if one is named.
 
         With ``accept_holes`` a broadcast with holes is finished with what there is, and its ledger names them;
         otherwise it ends as `Incomplete`. A broadcast that has vanished half way is finished with what was fetched
         before, and `Captured.cut_short_by` says why. Cancelling keeps what the journal proves. Raises the errors of
         `vodkeep.errors`; `StillRecording` when the broadcast has not ended.
         """
-        capture = _Capture(self._tools, folder, on_progress)
+        capture = _Capture(self._tools, folder, on_progress, rendition)
         try:
             return await capture.run(accept_holes)
         finally:
@@ -178,8 +183,15 @@ class CaptureService:
 class _Capture:
     """One capture under way."""
 
-    def __init__(self, tools: CaptureTools, folder: WorkFolder, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        tools: CaptureTools,
+        folder: WorkFolder,
+        on_progress: Callable[[Progress], None],
+        rendition: str | None,
+    ) -> None:
         self._tools = tools
+        self._rendition = rendition
         self._folder = folder
         self._on_progress = on_progress
         self._log = tools.log.bind(vod_id=folder.video_id)
@@ -303,7 +315,7 @@ class _Capture:
 
     async def _resolve(self) -> tuple[ResolvedVod, MediaPlaylist]:
         video_id = self._folder.video_id
-        resolved = await self._tools.resolver.resolve(video_id)
+        resolved = await self._tools.resolver.resolve(video_id, self._rendition)
 
         def fetch() -> tuple[str, MediaPlaylist]:
             text = self._client.fetch_text(resolved.playlist_url, self._cancel)

@@ -7,6 +7,7 @@ not fetched a second time; an item that an interrupted run had placed is found b
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import anyio
@@ -19,7 +20,7 @@ from vodkeep.capture.service import THUMBNAIL_NAME, VIDEO_NAME, Captured, Captur
 from vodkeep.capture.workfolder import WORK_DIR_NAME, WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
-from vodkeep.errors import PermanentError
+from vodkeep.errors import Incomplete, PermanentError
 from vodkeep.keep.library import Library, LibraryItem, describe_file
 from vodkeep.keep.manifest import (
     MANIFEST_NAME,
@@ -55,13 +56,19 @@ class Archivist:
         """Keep one broadcast; see ``pipeline.stages.CaptureStage``."""
         folder = self._capture.work_folder(item.twitch_vod_id)
         with folder.hold():
-            captured: Captured | None = None
             kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase)
-            if kept is None:
-                captured = await self._capture.capture(folder, on_progress=on_progress, accept_holes=accept_holes)
-                # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
-                kept = await anyio.to_thread.run_sync(self._place, item, folder, captured)
-            return _captured_item(kept, captured.cut_short_by if captured is not None else None)
+            if kept is not None and kept.is_whole:
+                return _captured_item(kept.item, None)
+            captured = await self._capture.capture(
+                folder,
+                on_progress=on_progress,
+                accept_holes=accept_holes,
+                # What is to take the place of a damaged film is that film again, whatever the settings say by now.
+                rendition=kept.item.manifest.rendition or None if kept is not None and kept.is_damaged else None,
+            )
+            # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
+            placed = await anyio.to_thread.run_sync(self._place, item, folder, captured, kept)
+            return _captured_item(placed, captured.cut_short_by)
 
     @property
     def resolver(self) -> Resolver:
@@ -79,23 +86,28 @@ class Archivist:
         except FileNotFoundError:
             return []
 
-    def _find_kept(
-        self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None]
-    ) -> LibraryItem | None:
-        kept = self._library.find_placed(folder.path, item.twitch_vod_id)
-        if kept is not None:
-            self._log.info("item found in its place", vod_id=item.twitch_vod_id, path=str(kept.path))
-            return kept
+    def _find_kept(self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None]) -> _Kept | None:
+        """What the library has of the item already: the whole of it if anything is whole."""
+        placed = self._library.find_placed(folder.path, item.twitch_vod_id)
+        if placed is not None:
+            self._log.info("item found in its place", vod_id=item.twitch_vod_id, path=str(placed.path))
+            return _Kept(placed, is_damaged=False, is_whole=True)
+        best: _Kept | None = None
         for path in self._possible_places(item):
-            kept = self._library.find(path, item.twitch_vod_id)
-            if kept is None or kept.manifest.completeness < 1.0:
+            found = self._library.find(path, item.twitch_vod_id)
+            if found is None:
                 continue
-            report_phase(Phase.VERIFYING)
-            if self._library.is_intact(kept):
-                self._log.info("item is whole already", vod_id=item.twitch_vod_id, path=str(kept.path))
-                return kept
-            self._log.warning("item is damaged and captured again", vod_id=item.twitch_vod_id, path=str(kept.path))
-        return None
+            is_complete = found.manifest.completeness >= 1.0
+            if is_complete:
+                report_phase(Phase.VERIFYING)
+            is_intact = self._library.is_intact(found)
+            if is_intact and is_complete:
+                self._log.info("item is whole already", vod_id=item.twitch_vod_id, path=str(path))
+                return _Kept(found, is_damaged=False, is_whole=True)
+            if not is_intact:
+                self._log.warning("item is damaged and captured again", vod_id=item.twitch_vod_id, path=str(path))
+            best = best or _Kept(found, is_damaged=not is_intact, is_whole=False)
+        return best
 
     def _possible_places(self, item: QueueItem) -> list[PurePosixPath]:
         expected = self._library.folder_for(
@@ -105,20 +117,41 @@ class Archivist:
         places = [known] if known is not None and not known.is_absolute() and ".." not in known.parts else []
         return [*places, *([expected] if expected not in places else [])]
 
-    def _place(self, item: QueueItem, folder: WorkFolder, captured: Captured) -> LibraryItem:
+    def _place(self, item: QueueItem, folder: WorkFolder, captured: Captured, kept: _Kept | None) -> LibraryItem:
         manifest = _describe(item, captured, self._clock)
         with disk_errors(captured.output):
             (captured.output / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
         path = self._library.folder_for(
             channel=manifest.channel, date=manifest.date, title=manifest.title, video_id=manifest.video_id
         )
-        there = self._library.find(path, manifest.video_id)
+        if kept is not None:
+            path = kept.item.path  # One item, one folder, also when it has another title by now.
+        there = kept.item if kept is not None else self._library.find(path, manifest.video_id)
         if there is not None and there.manifest.completeness > manifest.completeness:
+            if kept is not None and kept.is_damaged:
+                raise captured.cut_short_by or _less_than_before(there, manifest)
             # What Twitch offers now is less than what was captured before.
             self._log.warning("item kept as it was", vod_id=item.twitch_vod_id, path=str(path))
             return there
         self._library.place(captured.output, folder.path, path)
         return LibraryItem(path, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the library has of an item."""
+
+    item: LibraryItem
+    is_damaged: bool  # its files are not what its manifest says
+    is_whole: bool  # nothing is left to do
+
+
+def _less_than_before(kept: LibraryItem, manifest: Manifest) -> Incomplete:
+    return Incomplete(
+        f"Only {manifest.completeness:.2%} of the broadcast could be captured again, less than the damaged film in"
+        f" {kept.path} may hold, which therefore stays.",
+        remedy="What was fetched is kept in the work folder; retry the item if Twitch offers the rest again.",
+    )
 
 
 def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:

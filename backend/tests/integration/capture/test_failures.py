@@ -120,14 +120,14 @@ class CountedPlaylist(KnownPlaylist):
         self.was_canceled = False
         self._hangs_at = hangs_at
 
-    async def resolve(self, video_id: str) -> ResolvedVod:
+    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
         self.resolved += 1
         if self.resolved == self._hangs_at:
             try:
                 await anyio.sleep_forever()
             finally:
                 self.was_canceled = True
-        return await super().resolve(video_id)
+        return await super().resolve(video_id, rendition)
 
 
 def proven(folder: Path) -> set[str]:

@@ -260,8 +260,8 @@ async def test_a_quality_that_changes_under_a_capture_is_not_mixed_in(edge: Edge
     """The token runs out, and the playlist that comes in its place is another rendition's."""
 
     class Changing(KnownPlaylist):
-        async def resolve(self, video_id: str) -> ResolvedVod:
-            resolved = await super().resolve(video_id)
+        async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
+            resolved = await super().resolve(video_id, rendition)
             self._format_id = "720p60"
             return resolved
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from vodkeep.capture.client import read_video_exists
 from vodkeep.capture.model import Chapter
 from vodkeep.capture.rendition import Rendition
-from vodkeep.capture.resolve import read_resolved
-from vodkeep.errors import ServerError, TransientError
+from vodkeep.capture.resolve import read_rendition, read_resolved
+from vodkeep.errors import PermanentError, ServerError, TransientError
 
 INFO: dict[str, object] = {
     "id": "v123",
@@ -103,3 +103,28 @@ def test_without_a_choice_it_is_ytdlps() -> None:
     resolved = read_resolved(json.dumps(INFO).encode(), "123", lambda _channel, _listed: None)
 
     assert (resolved.format_id, resolved.playlist_url) == ("1080p60__source_", "https://edge/chunked/index-dvr.m3u8")
+
+
+OFFERED = [
+    {"format_id": name, "url": f"https://edge/{name}/index-dvr.m3u8", "protocol": "m3u8_native", "tbr": bits}
+    for name, bits in (("160p30", 300), ("720p60", 3000))
+]
+
+
+def test_a_rendition_by_its_name_is_taken_whatever_is_better() -> None:
+    resolved = read_rendition(json.dumps({**INFO, "formats": OFFERED}).encode(), "123", "160p30")
+
+    assert (resolved.format_id, resolved.playlist_url) == ("160p30", "https://edge/160p30/index-dvr.m3u8")
+    assert resolved.bitrate_bps == 300_000
+
+
+def test_a_rendition_that_is_gone_is_said_so_and_no_other_is_taken() -> None:
+    with pytest.raises(PermanentError, match=r"captured as 1440p60, .* only as 160p30, 720p60 now") as raised:
+        read_rendition(json.dumps({**INFO, "formats": OFFERED}).encode(), "123", "1440p60")
+    assert raised.value.code == "rendition_gone"
+
+
+def test_where_nothing_is_listed_ytdlps_own_choice_has_to_be_the_one() -> None:
+    assert read_rendition(json.dumps(INFO).encode(), "123", "1080p60__source_").format_id == "1080p60__source_"
+    with pytest.raises(PermanentError):
+        read_rendition(json.dumps(INFO).encode(), "123", "720p60")
