@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import re
 import socket
@@ -28,6 +29,8 @@ from vodkeep.capture.rate import RateLimiter
 from vodkeep.errors import NetworkError, RateLimited, ServerError
 
 _CHUNK_BYTES = 128 * 1024
+# The most that is received in one call: more lets the other threads wait while it is copied.
+_GULP_BYTES = 1024 * 1024
 # An error page up to this is read to its end, so that its connection can be used again.
 _ERROR_PAGE_BYTES = 64 * 1024
 _MOST_REDIRECTIONS = 3
@@ -113,13 +116,38 @@ def _told_of(sock: socket.socket | None) -> Iterator[None]:
         exchange.detach()
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer whose body can be received where it is to lie."""
+
+    def receive_into(self, view: memoryview) -> int:
+        """Like `readinto`, but takes what is there and waits only if nothing is; 0 at the end.
+
+        Not for chunked bodies.
+        """
+        if self.isclosed():
+            return 0
+        if self.length is not None:
+            view = view[: self.length]
+        amount = self.fp.readinto1(view)
+        if self.length is not None:
+            self.length -= amount
+        # The connection can be used again once its answer is closed.
+        if self.length == 0 or (view and not amount):
+            self.close()
+        return amount
+
+
 class _Connection(HTTPConnection):
+    response_class = _Answer
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 has it
         with _told_of(self.sock):
             return super().getresponse()
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = _Answer
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 has it
         with _told_of(self.sock):
             return super().getresponse()
@@ -145,10 +173,10 @@ def media_pool(connections: int, **options: Any) -> urllib3.PoolManager:
 
 @dataclass(slots=True)
 class _Target:
-    """Where the bytes of one GET go: ``view[start:end]`` of a body whose whole size is known."""
+    """Where the bytes of one GET go: ``view[position:end]`` of a body whose whole size is known."""
 
     view: memoryview
-    start: int
+    position: int  # grows as bytes come in
     end: int
 
 
@@ -295,11 +323,45 @@ class MediaClient:
         on_chunk: Callable[[bytes], None],
     ) -> None:
         """Hand the body over chunk by chunk, at the process's rate; raises like `fetch_body`."""
+        with self._reading(response, cancel) as exchange:
+            for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
+                exchange.waits_since = math.inf
+                on_chunk(chunk)
+                self._pay(len(chunk), cancel, exchange)
+
+    def receive(
+        self, response: urllib3.HTTPResponse, cancel: threading.Event, target: _Target, on_bytes: OnBytes
+    ) -> None:
+        """Receive a body that fills ``target``, at the process's rate; raises like `fetch_body`.
+
+        The length of the body is known. Each byte is copied once, by the kernel, and as many as are there with each
+        call: what Python does for each of them is what a fast line is slowed down by.
+        """
+        answer = response._original_response
+        assert isinstance(answer, _Answer), "the pool is one of media_pool"
+        with self._reading(response, cancel) as exchange:
+            counted = target.position
+            while target.position < target.end:
+                end = min(target.end, target.position + _GULP_BYTES)
+                amount = answer.receive_into(target.view[target.position : end])
+                if not amount:
+                    raise urllib3.exceptions.IncompleteRead(target.position, target.end - target.position)
+                target.position += amount
+                fresh = target.position - counted
+                if fresh >= _CHUNK_BYTES or target.position == target.end:
+                    exchange.waits_since = math.inf
+                    counted = target.position
+                    on_bytes(fresh)
+                    self._pay(fresh, cancel, exchange)
+
+    @contextmanager
+    def _reading(self, response: urllib3.HTTPResponse, cancel: threading.Event) -> Iterator[_Exchange]:
+        """Around the reading of a body. A connection whose body was read to its end can be used again."""
         try:
             with self._watched(cancel) as exchange:
                 exchange.attach(response.shutdown)
                 try:
-                    self._read(response, cancel, on_chunk, exchange)
+                    yield exchange
                 except (urllib3.exceptions.HTTPError, OSError) as error:
                     if cancel.is_set():
                         raise CanceledError from error
@@ -315,20 +377,12 @@ class MediaClient:
             raise
         response.release_conn()
 
-    def _read(
-        self,
-        response: urllib3.HTTPResponse,
-        cancel: threading.Event,
-        on_chunk: Callable[[bytes], None],
-        exchange: _Exchange,
-    ) -> None:
-        for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
-            exchange.waits_since = math.inf
-            on_chunk(chunk)
-            wait_s = self._rate.take(len(chunk))
-            if cancel.wait(wait_s) if wait_s else cancel.is_set():
-                raise CanceledError
-            exchange.waits_since = time.monotonic()
+    def _pay(self, amount_bytes: int, cancel: threading.Event, exchange: _Exchange) -> None:
+        """Wait for as long as the rate of the process demands after so many bytes."""
+        wait_s = self._rate.take(amount_bytes)
+        if cancel.wait(wait_s) if wait_s else cancel.is_set():
+            raise CanceledError
+        exchange.waits_since = time.monotonic()
 
     def _too_slow(self) -> NetworkError:
         return NetworkError(f"The media server was too slow and was given up after {self._patience.stall_s:g} s.")
@@ -398,7 +452,7 @@ class _Transfer:
         return body
 
     def _fetch_part(self, target: _Target) -> None:
-        response = self._open_range(target.start, target.end)
+        response = self._open_range(target.position, target.end)
         if response.status != 206:  # The whole of something: it has changed since the first part.
             response.close()
             raise ServerError("The media server's resource changed while it was fetched.")
@@ -435,37 +489,43 @@ class _Transfer:
 
         ``shift`` is where the target's body begins in the resource.
         """
-        position = target.start
         for _ in range(_CONTINUATIONS + 1):
-            before = position
-
-            def take(chunk: bytes) -> None:
-                nonlocal position
-                if position + len(chunk) > target.end:
-                    raise ServerError("The media server sent more bytes than it had announced.")
-                target.view[position : position + len(chunk)] = chunk
-                position += len(chunk)
-                self._on_bytes(len(chunk))
-
+            before = target.position
             try:
                 if response.status == 206:
-                    _check_range(response, position + shift)
-                self._client.read(response, self._cancel, take)
-                if position == target.end:
+                    _check_range(response, target.position + shift)
+                self._read_into(response, target)
+                if target.position == target.end:
                     return
                 broken = NetworkError("The media server's answer is shorter than it had announced.")
             except NetworkError as error:
                 broken = error
-            if position - before < _LEAST_PROGRESS_BYTES:
+            if target.position - before < _LEAST_PROGRESS_BYTES:
                 raise broken
             try:
-                response = self._open_range(position + shift, target.end + shift)
+                response = self._open_range(target.position + shift, target.end + shift)
             except GoneError:  # There is no more of it than came, whatever was announced.
                 raise broken from None
             if response.status != 206:  # It does not know ranges, or the resource has changed meanwhile.
                 response.close()
                 raise broken
         raise broken
+
+    def _read_into(self, response: urllib3.HTTPResponse, target: _Target) -> None:
+        if response.length_remaining == target.end - target.position and not response.chunked:
+            self._client.receive(response, self._cancel, target, self._on_bytes)
+            return
+
+        # Its length is another one, or told by chunks as they come.
+        def take(chunk: bytes) -> None:
+            end = target.position + len(chunk)
+            if end > target.end:
+                raise ServerError("The media server sent more bytes than it had announced.")
+            target.view[target.position : end] = chunk
+            target.position = end
+            self._on_bytes(len(chunk))
+
+        self._client.read(response, self._cancel, take)
 
     def _open_range(self, start: int, end: int) -> urllib3.HTTPResponse:
         headers = {"Range": f"bytes={start}-{end - 1}"}

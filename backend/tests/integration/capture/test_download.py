@@ -155,6 +155,21 @@ def test_a_body_that_breaks_off_goes_on_from_there(client: MediaClient, edge: Ba
     assert starts[1] > 100_000
 
 
+def falls_silent_after(size: int) -> Answer:
+    def answer(line: Line, asked: Asked, content: bytes) -> None:
+        line.head(200, length=SIZE)
+        line.send(content[:size])
+        line.be_silent()
+
+    return answer
+
+
+def test_no_byte_that_came_before_a_silence_is_asked_for_again(client: MediaClient, edge: BadEdge) -> None:
+    edge.spoil("a", falls_silent_after(150_001))
+    assert whole(client, edge) == CONTENT
+    assert [asked.range for asked in edge.requests] == [None, (150_001, SIZE - 1)]
+
+
 def test_a_body_that_breaks_off_again_and_again_is_given_up(client: MediaClient, edge: BadEdge) -> None:
     """Whoever lets a body go on only in small pieces would keep us for ever."""
     edge.spoil_for_good("a", breaks_off_after(140_000))
