@@ -39,12 +39,14 @@ class Capturing:
         item: QueueItem,
         on_progress: Callable[[Progress], None],
         report: Callable[[Phase], None],
+        confirm: Callable[[], None],
         accept_holes: bool,
     ) -> None:
         self.item = item
         self.corr = current_corr()
         self.on_progress = on_progress
         self.report_phase = report
+        self.confirm = confirm
         self.accept_holes = accept_holes
         self.canceled = False
         self.ended = anyio.Event()
@@ -84,9 +86,10 @@ class ScriptedCapture:
         *,
         on_progress: Callable[[Progress], None],
         report_phase: Callable[[Phase], None],
+        confirm: Callable[[], None],
         accept_holes: bool,
     ) -> CapturedItem:
-        capturing = Capturing(item, on_progress, report_phase, accept_holes)
+        capturing = Capturing(item, on_progress, report_phase, confirm, accept_holes)
         self.begun.append(capturing)
         self._arrived.set()
         self._arrived = anyio.Event()

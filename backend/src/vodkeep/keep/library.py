@@ -6,6 +6,7 @@ lie; whoever comes after a crash reads it and finds the item either still in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,10 @@ from vodkeep.keep.manifest import FileEntry, Manifest, ManifestError, load_manif
 
 _NOTE_NAME = "placed"
 _REPLACED_NAME = "replaced"
+
+
+def _agree() -> None:
+    """Nobody else could have taken the item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,11 @@ class Library:
             return None
         return LibraryItem(path, manifest)
 
-    def find_placed(self, work: Path, video_id: str) -> LibraryItem | None:
-        """The item that an earlier run placed before it could tell anybody; finishes a move that was cut off."""
+    def find_placed(self, work: Path, video_id: str, *, confirm: Callable[[], None] = _agree) -> LibraryItem | None:
+        """The item that an earlier run placed before it could tell anybody; finishes a move that was cut off.
+
+        ``confirm`` as in `place`.
+        """
         try:
             path = PurePosixPath((work / _NOTE_NAME).read_text("utf-8"))
         except (FileNotFoundError, UnicodeDecodeError):
@@ -58,6 +66,7 @@ class Library:
             return None
         target, output = self.root / path, work / "out"
         if not target.exists() and load_manifest_quietly(output) is not None:
+            confirm()
             with disk_errors(target):
                 self._move(output, target)
         return self.find(path, video_id) if not output.exists() else None
@@ -73,10 +82,12 @@ class Library:
                 return False
         return True
 
-    def place(self, output: Path, work: Path, path: PurePosixPath) -> None:
+    def place(self, output: Path, work: Path, path: PurePosixPath, *, confirm: Callable[[], None] = _agree) -> None:
         """Move the finished folder ``output`` (within ``work``) to ``path``; what lay there before goes into ``work``.
 
-        Every byte is durable before the rename. Raises the service's errors of a full or unwritable disk.
+        Every byte is durable before the rename. ``confirm`` is called when nothing is left to do but renaming, and what
+        it raises leaves the library as it is: the item may be another's by then, after minutes of writing. Raises the
+        service's errors of a full or unwritable disk.
         """
         target = self.root / path
         with disk_errors(target):
@@ -91,6 +102,7 @@ class Library:
             sync(note.with_suffix(".new"))
             note.with_suffix(".new").replace(note)
             sync(work)
+            confirm()
             if target.exists():
                 target.rename(self._free_name(work))
             self._move(output, target)

@@ -51,12 +51,13 @@ class Archivist:
         *,
         on_progress: Callable[[Progress], None],
         report_phase: Callable[[Phase], None],
+        confirm: Callable[[], None],
         accept_holes: bool,
     ) -> CapturedItem:
         """Keep one broadcast; see ``pipeline.stages.CaptureStage``."""
         folder = self._capture.work_folder(item.twitch_vod_id)
         with folder.hold():
-            kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase)
+            kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase, confirm)
             if kept is not None and kept.is_whole:
                 return _captured_item(kept.item, None)
             captured = await self._capture.capture(
@@ -67,7 +68,7 @@ class Archivist:
                 rendition=kept.item.manifest.rendition or None if kept is not None and kept.is_damaged else None,
             )
             # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
-            placed = await anyio.to_thread.run_sync(self._place, item, folder, captured, kept)
+            placed = await anyio.to_thread.run_sync(self._place, item, folder, captured, kept, confirm)
             return _captured_item(placed, captured.cut_short_by)
 
     @property
@@ -86,9 +87,11 @@ class Archivist:
         except FileNotFoundError:
             return []
 
-    def _find_kept(self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None]) -> _Kept | None:
+    def _find_kept(
+        self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None], confirm: Callable[[], None]
+    ) -> _Kept | None:
         """What the library has of the item already: the whole of it if anything is whole."""
-        placed = self._library.find_placed(folder.path, item.twitch_vod_id)
+        placed = self._library.find_placed(folder.path, item.twitch_vod_id, confirm=confirm)
         if placed is not None:
             self._log.info("item found in its place", vod_id=item.twitch_vod_id, path=str(placed.path))
             return _Kept(placed, is_damaged=False, is_whole=True)
@@ -117,7 +120,14 @@ class Archivist:
         places = [known] if known is not None and not known.is_absolute() and ".." not in known.parts else []
         return [*places, *([expected] if expected not in places else [])]
 
-    def _place(self, item: QueueItem, folder: WorkFolder, captured: Captured, kept: _Kept | None) -> LibraryItem:
+    def _place(
+        self,
+        item: QueueItem,
+        folder: WorkFolder,
+        captured: Captured,
+        kept: _Kept | None,
+        confirm: Callable[[], None],
+    ) -> LibraryItem:
         manifest = _describe(item, captured, self._clock)
         with disk_errors(captured.output):
             (captured.output / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
@@ -133,7 +143,7 @@ class Archivist:
             # What Twitch offers now is less than what was captured before.
             self._log.warning("item kept as it was", vod_id=item.twitch_vod_id, path=str(path))
             return there
-        self._library.place(captured.output, folder.path, path)
+        self._library.place(captured.output, folder.path, path, confirm=confirm)
         return LibraryItem(path, manifest)
 
 

@@ -12,9 +12,11 @@ a whole broadcast            ``downloaded``/``done``       a success         wor
 other ``TransientError``     ``failed``                    a failure         systemic if it says so
 anything else (a bug)        ``failed`` (``bug``)          a failure         silent
 a stop of the service        ``pending``                   no                silent
+``ItemBusyError``            ``pending``, soon again       no                silent
 ===========================  ============================  ================  ==========================
 
-A lost fence writes nothing at all: the item belongs to somebody else by then.
+The last two come from outside of the attempt and are decided by the runner. A lost fence writes nothing at all: the
+item belongs to somebody else by then.
 """
 
 from __future__ import annotations

@@ -6,11 +6,14 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
+import anyio.from_thread
 
 from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.workfolder import ItemBusyError
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import DatabaseUnavailable, Incomplete, PermanentError, VodkeepError
@@ -37,6 +40,11 @@ _RELEASE_LIMIT_S = 5.0
 
 _SAVE_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
+_CONFIRM_RETRY_S = 1.0
+
+# When the work folder of an item is looked at again that another process has.
+_BUSY_WAIT = timedelta(seconds=5)
+
 _CHECKING = frozenset({Phase.MUXING, Phase.VERIFYING})
 
 
@@ -60,6 +68,7 @@ class CaptureStage(Protocol):
         *,
         on_progress: Callable[[Progress], None],
         report_phase: Callable[[Phase], None],
+        confirm: Callable[[], None],
         accept_holes: bool,
     ) -> CapturedItem:
         """Return once the item is whole and in its folder; doing it twice does no harm.
@@ -67,9 +76,12 @@ class CaptureStage(Protocol):
         With ``accept_holes``, the last chance, a broadcast with holes is put into its folder too and its completeness
         tells; otherwise it ends as `Incomplete`.
 
-        Both callbacks are cheap and may be called from any thread, as often as one likes. Canceled, it ends within two
-        seconds with all its threads and child processes, keeps what it fetched, and re-raises. Everything it
-        raises on purpose is one of :mod:`vodkeep.errors`; anything else counts as a bug.
+        ``confirm`` is called in a worker thread right before something in the library is replaced. It waits for the
+        database and raises ``FenceLost`` when the item is no longer this run's; then nothing is touched.
+
+        The other callbacks are cheap and may be called from any thread, as often as one likes. Canceled, it ends within
+        two seconds with all its threads and child processes, keeps what it fetched, and re-raises. Everything it raises
+        on purpose is one of :mod:`vodkeep.errors`; anything else counts as a bug.
         """
         ...
 
@@ -220,6 +232,8 @@ class CaptureRunner:
                     if state is DownloadState.PARKED:
                         await self._tidy(claim)
                     return state
+                case ItemBusyError():
+                    return await self._postpone(claim, ending, probe=probe)
                 case Exception():
                     return await self._save_setback(claim, _leaf(ending), probe=probe)
                 case _:
@@ -238,12 +252,33 @@ class CaptureRunner:
             tasks.start_soon(self._beat, claim, live, probe, tasks.cancel_scope)
             try:
                 ending = await self._capture.capture(
-                    claim.item, on_progress=live.note, report_phase=live.enter, accept_holes=accept_holes
+                    claim.item,
+                    on_progress=live.note,
+                    report_phase=live.enter,
+                    confirm=partial(self._confirm, claim),
+                    accept_holes=accept_holes,
                 )
+            except FenceLost:
+                pass
             except Exception as error:  # noqa: BLE001 - an ending is a value here
                 ending = error
             tasks.cancel_scope.cancel()
         return ending
+
+    def _confirm(self, claim: Claim) -> None:
+        """Return if the claim is still good, else raise `FenceLost`; waits while the database is away.
+
+        Blocks its thread, which must be one of the event loop's, so that a cancellation ends the waiting.
+        """
+        while True:
+            try:
+                with self._database.unit_of_work(write=False) as unit:
+                    if QueueStore(unit.connection).holds(claim):
+                        return
+                raise FenceLost(f"{claim.item_id} was taken")
+            except DatabaseUnavailable as error:
+                self._log.warning("the library waits for the database", vod_id=claim.item_id, error=str(error))
+                anyio.from_thread.run(self._clock.sleep, _CONFIRM_RETRY_S)
 
     async def _beat(self, claim: Claim, live: _Live, probe: bool, scope: anyio.CancelScope) -> None:
         """Write progress once a second and stop the run as soon as the item is somebody else's."""
@@ -415,6 +450,23 @@ class CaptureRunner:
             case _:
                 trace = error if setback.code == BUG else None
                 self._log.error("download failed", exc_info=trace, **fields)
+
+    async def _postpone(self, claim: Claim, busy: ItemBusyError, *, probe: bool) -> DownloadState:
+        """Leave the item to the process that still has its work folder; look again soon, nothing counted.
+
+        A process that was frozen and lost its claim holds the folder until it wakes up or dies.
+        """
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> None:
+            QueueStore(unit.connection).postpone(claim, now, until=now + _BUSY_WAIT, error=busy)
+            if probe:
+                self._count_attempt(HealthStore(unit.connection), claim.item.channel, Verdict.SILENT, now, probe=True)
+            unit.commit()
+
+        await self._save(claim, work)
+        self._log.warning("work folder is busy", vod_id=claim.item_id, error=str(busy), not_before=now + _BUSY_WAIT)
+        return DownloadState.PENDING
 
     async def _release(self, claim: Claim, *, probe: bool) -> None:
         """Hand the item back; a claim already lost or a database that is away leaves nothing to do.

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, 
 
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import events, queue_counts, vods
+from vodkeep.errors import VodkeepError
 from vodkeep.pipeline.due import DueReason, due_reason
 from vodkeep.pipeline.model import RUNNING, SETTLED, DownloadState, IllegalMove, QueueItem, check_move
 from vodkeep.pipeline.outcome import BUG, OWN_CODES, Setback
@@ -416,6 +417,10 @@ class QueueStore:
             code=_RELEASED,
             sentence="The service stopped; what was fetched is kept.",
         )
+
+    def postpone(self, claim: Claim, now: datetime, *, until: datetime, error: VodkeepError) -> None:
+        """Hand the item back untouched, because its turn has not come: due again at ``until``, nothing counted."""
+        self._move(claim, _S.PENDING, now, values={"not_before": until}, code=error.code, sentence=str(error))
 
     # --- people's and the service's moves ------------------------------------------------------------------------
 

@@ -110,6 +110,29 @@ def test_after_a_crash_before_the_move_it_is_finished(
     assert not output.exists()
 
 
+def refuse() -> None:
+    raise PermissionError("the item is another's")
+
+
+def test_what_is_not_confirmed_leaves_the_library_as_it_is(library: Library, work: Path) -> None:
+    library.place(finish(work, b"old"), work, PLACE)
+    output = finish(work, b"new")
+    with pytest.raises(PermissionError):
+        library.place(output, work, PLACE, confirm=refuse)
+    assert (library.root / PLACE / "video.mp4").read_bytes() == b"old"
+    assert (output / "video.mp4").read_bytes() == b"new"
+
+
+def test_a_move_that_was_cut_off_is_not_finished_without_being_confirmed(library: Library, work: Path) -> None:
+    output = finish(work)
+    with pytest.raises(PermissionError):
+        library.place(output, work, PLACE, confirm=refuse)
+    with pytest.raises(PermissionError):
+        library.find_placed(work, "2301", confirm=refuse)
+    assert not (library.root / PLACE).exists()
+    assert library.find_placed(work, "2301") is not None
+
+
 def test_without_a_note_nothing_was_placed(library: Library, work: Path) -> None:
     finish(work)
     assert library.find_placed(work, "2301") is None

@@ -12,13 +12,14 @@ from support.pipeline_workshop import GOOD, PATIENCE_S, Workshop
 from support.queue_items import NOW
 from support.queue_rows import Rows
 from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.workfolder import ItemBusyError
 from vodkeep.db.engine import Database
 from vodkeep.errors import DatabaseUnavailable, DiskFull, Incomplete, NetworkError, PermanentError, StillRecording
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState, QueueItem
 from vodkeep.pipeline.stages import CapturedItem
-from vodkeep.pipeline.store import QueueStore
+from vodkeep.pipeline.store import FenceLost, QueueStore
 
 pytestmark = pytest.mark.anyio
 
@@ -485,3 +486,98 @@ async def test_an_item_is_not_started_while_the_database_is_away(
     with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
         assert await shop.runner.run(item) is None
     assert not shop.capture.begun
+
+
+# --- the fence outside of the table ----------------------------------------------------------------------------------
+
+
+async def test_the_library_is_left_alone_by_a_run_that_lost_its_item(shop: Workshop, rows: Rows) -> None:
+    """It is asked in the thread that is about to rename, and not at the next heartbeat."""
+    rows.add("1")
+    with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shop.runner.run, _item(shop))
+            capturing = await shop.capture.nth(1)
+            await anyio.to_thread.run_sync(capturing.confirm)
+            rows.execute("UPDATE vods SET generation = generation + 1 WHERE twitch_vod_id = '1'")
+            with pytest.raises(FenceLost) as lost:
+                await anyio.to_thread.run_sync(capturing.confirm)
+            capturing.end(lost.value)
+    assert len(shop.said("claim lost")) == 1
+    assert rows.get("1")["download_state"] == "downloading", "nothing was written"
+    assert shop.counted("vod_downloads_failed_total") == 0
+
+
+async def test_the_library_waits_for_a_database_that_is_away(
+    shop: Workshop, rows: Rows, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.add("1")
+    with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shop.runner.run, _item(shop))
+            capturing = await shop.capture.nth(1)
+            await clock.until_sleeping()  # the heartbeat
+            with monkeypatch.context() as patch:
+
+                def away(*_: object, **__: object) -> None:
+                    raise DatabaseUnavailable("It is away.")
+
+                patch.setattr(Database, "unit_of_work", away)
+                confirmed = anyio.Event()
+
+                async def confirm() -> None:
+                    await anyio.to_thread.run_sync(capturing.confirm)
+                    confirmed.set()
+
+                tasks.start_soon(confirm)
+                await clock.until_sleeping(2)
+                assert len(shop.said("the library waits for the database")) == 1
+            assert not confirmed.is_set()
+            await clock.advance(1)
+            await confirmed.wait()
+            capturing.end()
+    assert rows.get("1")["download_state"] == "done"
+
+
+async def test_a_cancellation_ends_the_waiting_of_the_library(
+    shop: Workshop, rows: Rows, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.add("1")
+    with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shop.runner.run, _item(shop))
+            capturing = await shop.capture.nth(1)
+            await clock.until_sleeping()
+            with monkeypatch.context() as patch:
+
+                def away(*_: object, **__: object) -> None:
+                    raise DatabaseUnavailable("It is away.")
+
+                patch.setattr(Database, "unit_of_work", away)
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(anyio.to_thread.run_sync, capturing.confirm)
+                    await clock.until_sleeping(2)
+                    waiting.cancel_scope.cancel()
+            capturing.end()
+
+
+async def test_an_item_whose_work_folder_is_in_use_waits_and_nothing_is_counted(shop: Workshop, rows: Rows) -> None:
+    """A frozen process that lost its claim has it until it wakes up or dies."""
+    rows.add("1", download_retries=1)
+    busy = ItemBusyError("Item 1 is being captured by another process.", delay_s=30)
+    assert await _attempt(shop, busy) is S.PENDING
+    row = rows.get("1")
+    assert (row["download_state"], row["download_retries"], row["processing_error"]) == ("pending", 1, None)
+    assert row["not_before"] == NOW + timedelta(seconds=5)
+    assert rows.events("1")[-1] == ("downloading", "pending", "busy")
+    assert shop.counted("vod_downloads_failed_total") == 0
+    assert len(shop.said("work folder is busy")) == 1
+
+
+async def test_a_probe_that_finds_its_work_folder_in_use_says_nothing(shop: Workshop, rows: Rows) -> None:
+    rows.add("1")
+    _set_breaker(shop, Breaker(BreakerPhase.OPEN, 3, NOW))
+    await _attempt(shop, ItemBusyError("Item 1 is being captured by another process."), probe=True)
+    with shop.database.unit_of_work(write=False) as unit:
+        breaker = HealthStore(unit.connection).load_breakers()["chan"]
+    assert (breaker.phase, breaker.open_until) == (BreakerPhase.OPEN, NOW), "the next one may go at once"
