@@ -27,8 +27,8 @@ from typing import Any
 
 import anyio
 import imageio_ffmpeg
-import urllib3
 
+from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Phase, Progress, ResolvedVod
 from vodkeep.capture.plan import keep_plan
 from vodkeep.capture.playlist import parse_media_playlist
@@ -205,7 +205,7 @@ async def take(url: str, data_dir: Path, connections: int) -> Taken:
         resolver=_KnownPlaylist(url),
         download_whole=no_other_way,
         ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
-        pool=urllib3.PoolManager(num_pools=32, maxsize=connections, block=False),
+        pool=media_pool(connections),
         rate=RateLimiter(None),
         connections=connections,
         user_agent="vodkeep/bench",

@@ -339,10 +339,12 @@ class MediaClient:
         """
         answer = response._original_response
         assert isinstance(answer, _Answer), "the pool is one of media_pool"
+        # Bytes are paid for once they are here, so much of them at a time would be more than the rate allows.
+        gulp_bytes = _CHUNK_BYTES if self._rate.is_limited else _GULP_BYTES
         with self._reading(response, cancel) as exchange:
             counted = target.position
             while target.position < target.end:
-                end = min(target.end, target.position + _GULP_BYTES)
+                end = min(target.end, target.position + gulp_bytes)
                 amount = answer.receive_into(target.view[target.position : end])
                 if not amount:
                     raise urllib3.exceptions.IncompleteRead(target.position, target.end - target.position)

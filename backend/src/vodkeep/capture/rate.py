@@ -19,6 +19,11 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._paid_until = monotonic()
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return bool(self._rate)
+
     def take(self, amount_bytes: int) -> float:
         """Account for bytes just received; returns the seconds that the caller now has to wait."""
         if not self._rate:
