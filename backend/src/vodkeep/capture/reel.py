@@ -294,6 +294,33 @@ class Reel:
         return self._video
 
 
+def survey_reel(folder: Path, most: int | None = None) -> tuple[str, list[FetchedSegment]] | None:
+    """The rendition of the reel in ``folder`` and the segments that its journal names; nothing of it is proven.
+
+    With ``most`` reading ends after so many. None when there is no journal that can be read.
+    """
+    try:
+        descriptor = os.open(folder / "journal.ndjson", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        lines = _read_lines(descriptor)
+        _, _, head = next(lines, (0, 0, {}))
+        format_id = head.get("format_id")
+        formats = 0
+        segments: list[FetchedSegment] = []
+        for start, _, line in lines:
+            formats += "format" in line
+            entry = _read_extent(line, start, formats)
+            if entry is not None:
+                segments.append(entry[0].segment)
+            if most is not None and len(segments) >= most:
+                break
+    finally:
+        os.close(descriptor)
+    return (format_id, segments) if isinstance(format_id, str) else None
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedExtent:
     """A segment's tables; the tracks carry no payload."""

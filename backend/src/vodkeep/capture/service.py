@@ -22,6 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import urllib3
 
+from vodkeep.capture.aside import Begun, bring_to_front, find_best, size_aside
 from vodkeep.capture.assemble import assemble, begin_reel
 from vodkeep.capture.download import CanceledError, GoneError, MediaClient
 from vodkeep.capture.fetch import Meter, SegmentFetcher
@@ -47,7 +48,6 @@ from vodkeep.capture.patience import Patience
 from vodkeep.capture.plan import (
     is_good_enough,
     keep_plan,
-    load_plan,
     match_fetched,
     renumbered,
 )
@@ -87,6 +87,8 @@ THUMBNAIL_NAME = "thumbnail.jpg"
 _WHOLE_NAME = "whole.mp4"
 _REPORT_INTERVAL_S = 0.5
 _RATE_WINDOW_REPORTS = 20
+# Permanent causes that a person mends here; the broadcast is as it was.
+_NOT_OF_THE_SOURCE = frozenset({"tool_missing"})
 # After this the threads of a canceled capture are left to end by themselves; they touch nothing any more.
 _CANCEL_GRACE_S = 1.5
 _DECODED_SAMPLES = 3
@@ -209,24 +211,58 @@ class _Capture:
 
     async def run(self, accept_holes: bool) -> Captured:
         self._on_progress(Progress(Phase.RESOLVING))
-        resolved, playlist, gone = await self._find_source()
         await anyio.to_thread.run_sync(self._folder.take_back_video)
-        await anyio.to_thread.run_sync(self._reel.open, resolved.format_id)
-        meter = Meter(len(playlist.segments), playlist.duration_us)
-        wanted = self._plan(playlist, meter)
-        if gone is None:
+        try:
+            resolved, playlist = await self._resolve()
+            await anyio.to_thread.run_sync(self._reel.open, resolved.format_id)
+            meter = Meter(len(playlist.segments), playlist.duration_us)
+            wanted = self._plan(playlist, meter)
             self._check_space(resolved, playlist, meter)
             try:
                 holes = await self._fetch(resolved, playlist, wanted, meter)
             except UnsupportedMediaError as error:
                 self._log.warning("format is left to another tool", reason=str(error))
                 return await self._take_whole(resolved, playlist, accept_damage=accept_holes)
-        else:
-            holes = {item.media_sequence: Hole(item.media_sequence, HoleCause.GONE, str(gone)) for item in wanted}
+        except PermanentError as error:
+            if error.code in _NOT_OF_THE_SOURCE:
+                raise
+            return await self._finish_best(error)
         # Something better was wanted in the place of these, and was not there.
         holes = {number: hole for number, hole in holes.items() if number not in self._reel.extents}
-        if not self._reel.extents or (holes and gone is None and not accept_holes):
-            raise gone or _incomplete(self._folder.video_id, holes, len(playlist.segments))
+        if holes:
+            if not accept_holes:
+                raise _incomplete(self._folder.video_id, holes, len(playlist.segments))
+            best = await anyio.to_thread.run_sync(find_best, self._folder.path)
+            if best is None:
+                raise _incomplete(self._folder.video_id, holes, len(playlist.segments))
+            if best.plan.resolved.format_id != resolved.format_id:
+                return await self._finish_begun(best, None)
+        return await self._finish(resolved, playlist, meter, holes, None)
+
+    async def _finish_best(self, gone: PermanentError) -> Captured:
+        """The source is gone for good: finish what was fetched before, in whichever rendition there is most of it."""
+        best = await anyio.to_thread.run_sync(find_best, self._folder.path)
+        if best is None:
+            raise gone
+        self._log.warning("source is gone; what was fetched is finished", reason=str(gone))
+        return await self._finish_begun(best, gone)
+
+    async def _finish_begun(self, begun: Begun, gone: PermanentError | None) -> Captured:
+        """Finish what was ``begun`` without fetching anything."""
+        resolved, playlist = begun.plan.resolved, begun.plan.playlist()
+        await anyio.to_thread.run_sync(self.close)
+        await anyio.to_thread.run_sync(bring_to_front, self._folder.path, resolved.format_id)
+        self._reel = Reel(self._folder.path, self._folder.video_id)
+        await anyio.to_thread.run_sync(self._reel.open, resolved.format_id)
+        meter = Meter(len(playlist.segments), playlist.duration_us)
+        wanted = self._plan(playlist, meter)
+        if not self._reel.extents:
+            raise gone or Incomplete(f"Nothing of VOD {self._folder.video_id} could be captured.")
+        cause, sentence = HoleCause.GONE, str(gone)
+        if gone is None:
+            cause, sentence = HoleCause.UNREACHABLE, "another rendition was tried instead, and less of it was there"
+        missing = [item.media_sequence for item in wanted if item.media_sequence not in self._reel.extents]
+        holes = {number: Hole(number, cause, sentence) for number in missing}
         return await self._finish(resolved, playlist, meter, holes, gone)
 
     async def _finish(
@@ -301,18 +337,6 @@ class _Capture:
 
     # --- resolve and plan ----------------------------------------------------------------------------------------
 
-    async def _find_source(self) -> tuple[ResolvedVod, MediaPlaylist, PermanentError | None]:
-        """The source as it is now; or, when it is gone for good, as an earlier run saw it, with the reason."""
-        try:
-            resolved, playlist = await self._resolve()
-        except PermanentError as error:
-            saved = await anyio.to_thread.run_sync(load_plan, self._folder.path)
-            if saved is None:
-                raise
-            self._log.warning("source is gone; what was fetched is finished", reason=str(error))
-            return saved.resolved, saved.playlist(), error
-        return resolved, playlist, None
-
     async def _resolve(self) -> tuple[ResolvedVod, MediaPlaylist]:
         video_id = self._folder.video_id
         resolved = await self._tools.resolver.resolve(video_id, self._rendition)
@@ -337,7 +361,9 @@ class _Capture:
             raise ServerError(
                 f"VOD {video_id} is offered as {resolved.format_id} now, and its capture began as {self._format_id}."
             )
-        self._format_id = resolved.format_id
+        if self._format_id is None:
+            self._format_id = resolved.format_id
+            await anyio.to_thread.run_sync(bring_to_front, self._folder.path, resolved.format_id)
         planned = await anyio.to_thread.run_sync(keep_plan, self._folder.path, resolved, playlist, text)
         lost = len(planned.segments) - len(playlist.segments)
         if lost:
@@ -365,9 +391,10 @@ class _Capture:
         whole = bitrate // 8 * playlist.duration_us // 1_000_000
         needed = max(0, whole - meter.kept_bytes) + _DISK_RESERVE_BYTES
         if free < needed:
+            aside = size_aside(self._folder.path)
             raise DiskFull(
                 f"VOD {self._folder.video_id} needs about {needed >> 20} MiB, but only {free >> 20} MiB are free.",
-                remedy="Free some space on the disk of DATA_DIR; nothing is deleted to make room.",
+                remedy="Free some space on the disk of DATA_DIR; nothing is deleted to make room." + _aside_hint(aside),
             )
 
     # --- fetch ---------------------------------------------------------------------------------------------------
@@ -547,6 +574,12 @@ def _snapshot(phase: Phase, meter: Meter, rate: float) -> Progress:
         rate_bytes_s=rate,
         eta_s=max(0, total - meter.kept_bytes) / rate if total is not None and rate > 0 else None,
     )
+
+
+def _aside_hint(size_bytes: int) -> str:
+    if not size_bytes:
+        return ""
+    return f" {size_bytes >> 20} MiB are what was captured of it in another quality, in `aside` in its work folder."
 
 
 def _incomplete(video_id: str, holes: Mapping[int, Hole], total: int) -> Incomplete:

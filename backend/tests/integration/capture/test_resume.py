@@ -21,8 +21,10 @@ import pytest
 from support.capture_run import VIDEO_ID, KnownPlaylist, capture, service_of, start_child
 from support.edge import Edge, playlist_of, running_edge
 from support.mp4_media import make_transport_segments, read_packets
-from vodkeep.capture.model import ResolvedVod, Source
-from vodkeep.errors import Incomplete, PermanentError, ServerError
+from vodkeep.capture.aside import bring_to_front, find_best
+from vodkeep.capture.model import HoleCause, ResolvedVod, Source
+from vodkeep.capture.patience import Patience
+from vodkeep.errors import DiskFull, Incomplete, PermanentError, ServerError
 
 pytestmark = pytest.mark.anyio
 
@@ -149,11 +151,16 @@ async def test_killed_at_twenty_random_instants(edge: Edge, tmp_path: Path, bodi
 # Power cuts and other hands ----------------------------------------------------------------------------------------
 
 
-async def cut_off(edge: Edge, data_dir: Path, *, kept: int) -> None:
+async def cut_off(edge: Edge, data_dir: Path, *, kept: int, format_id: str = "chunked") -> None:
     """A capture that ended in the middle: the other segments cannot be had, this time."""
     away = {name: edge.bodies.pop(name) for name in list(edge.bodies)[kept:]}
-    with pytest.raises((Incomplete, ServerError)):
-        await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url)))
+    hasty = Patience(backoff_base_s=0.01, backoff_cap_s=0.05)
+    service = service_of(data_dir, KnownPlaylist(edge.playlist_url, format_id=format_id), patience=hasty)
+    if away:
+        with pytest.raises((Incomplete, ServerError)):
+            await capture(service)
+    else:
+        await capture(service)
     edge.bodies.update(away)
     assert len(proven(data_dir)) == kept
 
@@ -247,13 +254,130 @@ async def test_half_of_the_index_written(edge: Edge, tmp_path: Path) -> None:
 # A playlist that changed meanwhile ---------------------------------------------------------------------------------
 
 
+GONE = PermanentError("VOD 2301 is gone.", code="deleted")
+
+
+def in_quality(edge: Edge, format_id: str = "chunked", gone: PermanentError | None = None) -> KnownPlaylist:
+    return KnownPlaylist(edge.playlist_url, format_id=format_id, gone=gone)
+
+
 async def test_another_quality_begins_anew(edge: Edge, tmp_path: Path, bodies: dict[str, bytes]) -> None:
     await cut_off(edge, tmp_path, kept=20)
     before = len(edge.asked)
-    resolver = KnownPlaylist(edge.playlist_url, format_id="720p60")
-    captured = await capture(service_of(tmp_path, resolver))
+    captured = await capture(service_of(tmp_path, in_quality(edge, "720p60")))
     assert (captured.completeness, captured.resolved.format_id) == (1.0, "720p60")
     assert edge.counts(before) == dict.fromkeys(bodies, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "quality", "kept"), [(20, 6, "chunked", 20), (6, 20, "720p60", 20), (9, 9, "720p60", 9)]
+)
+async def test_what_came_furthest_is_kept_when_the_broadcast_vanishes(
+    edge: Edge, tmp_path: Path, first: int, second: int, quality: str, kept: int
+) -> None:
+    """The setting changed between two attempts, and neither came to its end."""
+    await cut_off(edge, tmp_path, kept=first)
+    await cut_off(edge, tmp_path, kept=second, format_id="720p60")
+    before = len(edge.asked)
+    captured = await capture(service_of(tmp_path, in_quality(edge, "720p60", GONE)))
+    assert len(edge.asked) == before
+    assert captured.cut_short_by is GONE
+    assert captured.resolved.format_id == quality
+    assert captured.completeness == pytest.approx(kept / 36)
+    assert {hole.cause for hole in captured.holes} == {HoleCause.GONE}
+
+
+async def test_deleted_under_a_capture_it_is_finished_at_once(edge: Edge, tmp_path: Path) -> None:
+    """The token runs out, and the resolver learns that there is nothing any more."""
+
+    class Vanishing(KnownPlaylist):
+        async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
+            resolved = await super().resolve(video_id, rendition)
+            self._gone = GONE
+            return resolved
+
+    edge.refused_after = 10
+    captured = await capture(service_of(tmp_path, Vanishing(edge.playlist_url)))
+    assert captured.cut_short_by is GONE
+    assert captured.completeness == pytest.approx(10 / 36)
+
+
+async def test_a_missing_tool_ends_nothing(edge: Edge, tmp_path: Path) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    missing = PermanentError("There is no yt-dlp.", code="tool_missing")
+    with pytest.raises(PermanentError, match="no yt-dlp"):
+        await capture(service_of(tmp_path, in_quality(edge, gone=missing)))
+    await finish(edge, tmp_path, asked_for=16)
+
+
+async def test_a_quality_that_comes_back_goes_on_where_it_was(edge: Edge, tmp_path: Path) -> None:
+    expected = read_packets(await uninterrupted(edge, tmp_path / "undisturbed"))
+    await cut_off(edge, tmp_path, kept=20)
+    await cut_off(edge, tmp_path, kept=6, format_id="720p60")
+    assert read_packets(await finish(edge, tmp_path, asked_for=16)) == expected
+
+
+async def test_at_the_last_attempt_the_better_one_is_finished(edge: Edge, tmp_path: Path) -> None:
+    await cut_off(edge, tmp_path, kept=36)
+    await cut_off(edge, tmp_path, kept=30, format_id="720p60")
+    del edge.bodies["35.ts"]
+    captured = await capture(service_of(tmp_path, in_quality(edge, "720p60")), accept_holes=True)
+    assert (captured.resolved.format_id, captured.completeness) == ("chunked", 1.0)
+    assert captured.holes == ()
+
+
+async def test_at_the_last_attempt_a_lesser_one_is_left_aside(edge: Edge, tmp_path: Path) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    del edge.bodies["35.ts"]
+    captured = await capture(service_of(tmp_path, in_quality(edge, "720p60")), accept_holes=True)
+    assert (captured.resolved.format_id, len(captured.holes)) == ("720p60", 1)
+
+
+class PowerCut(BaseException):
+    """Nothing that handles errors sees it."""
+
+
+@pytest.mark.parametrize("renames", range(9))
+async def test_cut_off_between_two_renames_nothing_is_lost(
+    edge: Edge, tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changing places takes eight of them: four to set aside, one and three to bring back."""
+    await cut_off(edge, tmp_path, kept=8)
+    await cut_off(edge, tmp_path, kept=6, format_id="720p60")
+    work = tmp_path / ".work" / VIDEO_ID
+    done, rename = 0, Path.rename
+
+    def cut(path: Path, target: Path) -> Path:
+        nonlocal done
+        if done == renames:
+            raise PowerCut
+        done += 1
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", cut)
+        if renames < 8:
+            with pytest.raises(PowerCut):
+                bring_to_front(work, "chunked")
+        else:
+            bring_to_front(work, "chunked")
+    best = find_best(work)
+    assert best is not None
+    assert best.plan.resolved.format_id == "chunked"
+    assert best.share == pytest.approx(8 / 36)
+    before = len(edge.asked)
+    captured = await capture(service_of(tmp_path, in_quality(edge, "720p60")))
+    assert captured.completeness == 1.0
+    assert len(edge.asked) - before == 30
+
+
+async def test_a_full_disk_says_what_is_set_aside(edge: Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await cut_off(edge, tmp_path, kept=20)
+    full = shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(DiskFull) as raised:
+        await capture(service_of(tmp_path, in_quality(edge, "720p60")))
+    assert "captured of it in another quality" in raised.value.remedy
 
 
 async def test_a_quality_that_changes_under_a_capture_is_not_mixed_in(edge: Edge, tmp_path: Path) -> None:
