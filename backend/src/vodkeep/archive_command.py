@@ -37,8 +37,9 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import InstanceLockedError
 from vodkeep.errors import SettingsError
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.health_store import HealthStore
-from vodkeep.pipeline.model import RUNNING, DownloadState, QueueItem
+from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.settings import Settings
@@ -113,7 +114,9 @@ class _Archive:
             archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
             item = await self._ensure_row(archivist.resolver)
             retry = replace(retry_policy(self._settings), cooldown=_PAUSE)
-            runner = build_runner(self._settings, self._clock, self._database, archivist, retry=retry)
+            runner = build_runner(
+                self._settings, self._clock, self._database, archivist, retry=retry, heeds_breaker=False
+            )
             seen = _Seen("starting", 0, None)
 
             def look() -> _Seen:
@@ -188,7 +191,7 @@ class _Archive:
             item = store.find(self._id)
             assert item is not None
             if item.download_state not in RUNNING:
-                item = store.retry(self._id, now, corr=None)
+                item = ActionStore(unit.connection).reprocess(self._id, now, Asked(Asker.CLI, None))
             unit.commit()
             return item
 

@@ -115,15 +115,16 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
         log=get_logger("vod_catalog"),
     )
     bell = Bell()
+    engine = InProcessEngine(
+        {Stage.CAPTURE: runner},
+        slots={Stage.CAPTURE: settings.pipeline.max_concurrent_downloads},
+        bell=bell,
+        clock=clock,
+        log=get_logger("vod_process"),
+    )
     pipeline = PipelineService(
         database=database,
-        engine=InProcessEngine(
-            {Stage.CAPTURE: runner},
-            slots={Stage.CAPTURE: settings.pipeline.max_concurrent_downloads},
-            bell=bell,
-            clock=clock,
-            log=get_logger("vod_process"),
-        ),
+        engine=engine,
         bell=bell,
         circuits=circuits,
         clock=clock,
@@ -270,6 +271,7 @@ def build_runner(
     metrics: PipelineMetrics | None = None,
     circuits: Circuits | None = None,
     retry: RetryPolicy | None = None,
+    heeds_breaker: bool = True,
 ) -> CaptureRunner:
     """The runner of the capture stage."""
     metrics = metrics or NoMetrics()
@@ -284,6 +286,7 @@ def build_runner(
         retry=retry or retry_policy(settings),
         breaker=BreakerPolicy(settings.pipeline.breaker_threshold, settings.pipeline.breaker_cooldown),
         rng=random.Random(),
+        heeds_breaker=heeds_breaker,
     )
 
 

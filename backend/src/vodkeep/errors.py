@@ -13,7 +13,9 @@
     │   ├── StillRecording       the broadcast has not ended yet; not a failure
     │   ├── Incomplete           parts are missing or damaged at the source
     │   └── DiskFull             no space left
-    └── PermanentError           trying again cannot help; a person must decide
+    ├── PermanentError           trying again cannot help; a person must decide
+    └── RequestRefused           what a person asked for cannot be done to this item; nothing was changed
+        └── UnknownItem          there is no such item
 
 A *systemic* error says that the next item would meet it too; only those count for the circuit breaker.
 Foreign exceptions become one of these at the edge, once, with the cause chained. Anything else that reaches
@@ -117,3 +119,15 @@ class PermanentError(VodkeepError):
     """Trying again cannot help: sub-only, deleted, geo-blocked, a format nobody can handle."""
 
     code = "permanent"
+
+
+class RequestRefused(VodkeepError):
+    """A person asked for something that cannot be done to the item as it stands; nothing was changed."""
+
+    code = "not_possible"
+
+
+class UnknownItem(RequestRefused):
+    """No item has the id that a person named."""
+
+    code = "unknown_vod"

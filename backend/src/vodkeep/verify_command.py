@@ -22,6 +22,7 @@ from vodkeep.catalog.model import video_id_from
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import SettingsError
+from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.recheck import (
     Finding,
     Subject,
@@ -158,7 +159,7 @@ class _Verify:
         now = self._clock.now()
 
         def work(unit: UnitOfWork) -> str:
-            done = repair(unit, finding, now, corr=new_corr())
+            done = repair(unit, finding, now, Asked(Asker.CLI, new_corr()))
             unit.commit()
             return done
 

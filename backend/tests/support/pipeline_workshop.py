@@ -14,6 +14,7 @@ import structlog
 from support.clock import FakeClock
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
+from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.engine import InProcessEngine
@@ -166,18 +167,12 @@ class Workshop:
         self.bell = Bell()
         self.lines = LogWatch()
         self.circuits = Circuits(log=get_logger("vod_process"), metrics=self.metrics)
-        self.runner = CaptureRunner(
-            database=database,
-            capture=self.capture,
-            clock=clock,
-            log=get_logger("vod_download"),
-            metrics=self.metrics,
-            circuits=self.circuits,
-            retry=RetryPolicy(max_attempts, timedelta(seconds=2), timedelta(minutes=10), timedelta(minutes=5)),
-            breaker=BreakerPolicy(threshold, timedelta(minutes=5)),
-            rng=random.Random(11),
-            publishes=publishes,
-        )
+        self._runner_options: dict[str, Any] = {
+            "retry": RetryPolicy(max_attempts, timedelta(seconds=2), timedelta(minutes=10), timedelta(minutes=5)),
+            "breaker": BreakerPolicy(threshold, timedelta(minutes=5)),
+            "publishes": publishes,
+        }
+        self.runner = self.another_runner()
         self.engine = InProcessEngine(
             {Stage.CAPTURE: self.runner},
             slots={Stage.CAPTURE: slots},
@@ -197,6 +192,23 @@ class Workshop:
             discover=discover or _nothing_new,
             interval=timedelta(minutes=1),
             publishes=publishes,
+        )
+
+        self.actions = Actions(
+            database, clock, get_logger("vod_process"), stop=self.engine.cancel, wake=self.service.wake
+        )
+
+    def another_runner(self) -> CaptureRunner:
+        """A runner such as another worker has: of the same settings, before the same Twitch."""
+        return CaptureRunner(
+            database=self.database,
+            capture=self.capture,
+            clock=self.clock,
+            log=get_logger("vod_download"),
+            metrics=self.metrics,
+            circuits=self.circuits,
+            rng=random.Random(11),
+            **self._runner_options,
         )
 
     @asynccontextmanager

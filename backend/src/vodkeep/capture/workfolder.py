@@ -48,6 +48,20 @@ class WorkFolder:
                 shutil.rmtree(self.path, ignore_errors=True)
             os.close(descriptor)
 
+    def is_held(self) -> bool:
+        """Whether somebody works here at this moment; blocking."""
+        try:
+            descriptor = os.open(self.path / _LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def _take_lock(self) -> int:
         # Whoever opened a lock file that was deleted meanwhile would hold a lock on nothing, so the file that was
         # locked is compared with the one that is there.

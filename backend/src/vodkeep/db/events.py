@@ -24,6 +24,7 @@ class Event:
     sentence: str  # for a person
     remedy: str  # what a person can do; empty when waiting is all there is
     corr: str | None  # correlation id of the work that wrote it
+    asked_by: str | None = None  # where a person asked for it ("cli", "api", "admin", "sql"); None: nobody did
 
 
 class EventLog:
@@ -44,6 +45,7 @@ class EventLog:
         sentence: str = "",
         remedy: str = "",
         corr: str | None = None,
+        asked_by: str | None = None,
     ) -> None:
         """Add one event; ``at`` is aware."""
         self._connection.execute(
@@ -57,6 +59,7 @@ class EventLog:
                 sentence=sentence,
                 remedy=remedy,
                 corr=corr,
+                asked_by=asked_by,
             )
         )
 

@@ -170,6 +170,8 @@ vods = Table(
     Column("skip_upload", Integer, nullable=False, server_default=text("0")),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("completeness", Float, nullable=True),
+    # To be fetched from Twitch even if it lies whole in the library; back to 0 once it has been.
+    Column("fresh", Integer, nullable=False, server_default=text("0")),
     Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
     # By what lists and the queue are sorted: the start of the broadcast, or when it was found.
@@ -179,6 +181,7 @@ vods = Table(
     CheckConstraint("processed IN (0, 1)", name="processed_is_0_or_1"),
     CheckConstraint("back_catalogue IN (0, 1)", name="back_catalogue_is_0_or_1"),
     CheckConstraint("skip_upload IN (0, 1)", name="skip_upload_is_0_or_1"),
+    CheckConstraint("fresh IN (0, 1)", name="fresh_is_0_or_1"),
     CheckConstraint(
         "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
         " 'done', 'failed', 'parked', 'canceled')",
@@ -238,6 +241,7 @@ events = Table(
     Column("sentence", Text, nullable=False, server_default=""),
     Column("remedy", Text, nullable=False, server_default=""),
     Column("corr", Text, nullable=True),
+    Column("asked_by", Text, nullable=True),  # where a person asked for it: "cli", "api", "admin", "sql"
     Index("ix_events_twitch_vod_id_id", "twitch_vod_id", "id"),
     sqlite_autoincrement=True,
 )

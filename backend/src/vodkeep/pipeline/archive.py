@@ -64,8 +64,7 @@ class Archivist:
                 folder,
                 on_progress=on_progress,
                 accept_holes=accept_holes,
-                # What is to take the place of a damaged film is that film again, whatever the settings say by now.
-                rendition=kept.item.manifest.rendition or None if kept is not None and kept.is_damaged else None,
+                rendition=_rendition_of(item, kept),
             )
             # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
             placed = await anyio.to_thread.run_sync(self._place, item, folder, captured, kept, confirm)
@@ -90,7 +89,7 @@ class Archivist:
     def _find_kept(
         self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None], confirm: Callable[[], None]
     ) -> _Kept | None:
-        """What the library has of the item already: the whole of it if anything is whole."""
+        """What the library has of the item already: the whole of it if anything is whole, and good enough."""
         placed = self._library.find_placed(folder.path, item.twitch_vod_id, confirm=confirm)
         if placed is not None:
             self._log.info("item found in its place", vod_id=item.twitch_vod_id, path=str(placed.path))
@@ -104,7 +103,7 @@ class Archivist:
             if is_complete:
                 report_phase(Phase.VERIFYING)
             is_intact = self._library.is_intact(found)
-            if is_intact and is_complete:
+            if is_intact and is_complete and not item.fresh:
                 self._log.info("item is whole already", vod_id=item.twitch_vod_id, path=str(path))
                 return _Kept(found, is_damaged=False, is_whole=True)
             if not is_intact:
@@ -137,8 +136,9 @@ class Archivist:
         if kept is not None:
             path = kept.item.path  # One item, one folder, also when it has another title by now.
         there = kept.item if kept is not None else self._library.find(path, manifest.video_id)
-        if there is not None and there.manifest.completeness > manifest.completeness:
-            if kept is not None and kept.is_damaged:
+        is_damaged = kept is not None and kept.is_damaged
+        if there is not None and _holds_more(there.manifest, manifest, is_damaged=is_damaged):
+            if is_damaged:
                 raise captured.cut_short_by or _less_than_before(there, manifest)
             # What Twitch offers now is less than what was captured before.
             self._log.warning("item kept as it was", vod_id=item.twitch_vod_id, path=str(path))
@@ -154,6 +154,28 @@ class _Kept:
     item: LibraryItem
     is_damaged: bool  # its files are not what its manifest says
     is_whole: bool  # nothing is left to do
+
+
+def _rendition_of(item: QueueItem, kept: _Kept | None) -> str | None:
+    """The rendition that has to be fetched; None leaves it to the settings.
+
+    What is to take the place of a damaged film is that film again, whatever the settings say by now. Who asks for it
+    anew may have changed them for that.
+    """
+    if kept is None or not kept.is_damaged or item.fresh:
+        return None
+    return kept.item.manifest.rendition or None
+
+
+def _holds_more(there: Manifest, new: Manifest, *, is_damaged: bool) -> bool:
+    """Whether an earlier capture has more of the broadcast than a new one: Twitch removes sound, and parts, later."""
+    if there.completeness != new.completeness:
+        return there.completeness > new.completeness
+    return not is_damaged and _muted_ms(there) < _muted_ms(new)
+
+
+def _muted_ms(manifest: Manifest) -> int:
+    return sum(entry.end_ms - entry.start_ms for entry in manifest.ledger if entry.reason == "muted")
 
 
 def _less_than_before(kept: LibraryItem, manifest: Manifest) -> Incomplete:

@@ -34,6 +34,8 @@ class Circuits:
             and after.open_until is not None
             and after.open_until > now
         )
+        if probe_failed or (after.is_open and not before.is_open):
+            self._metrics.circuit_opened(channel)
         self._show(channel, after, again=probe_failed, by="attempt")
 
     def observe(self, breakers: Mapping[str, Breaker], channels: Collection[str], *, mark: int) -> None:
@@ -55,6 +57,7 @@ class Circuits:
                 channel=channel,
                 failures=breaker.failures,
                 open_until=breaker.open_until,
+                by=by,
                 remedy="Look for the error that repeats: network, Twitch, or the client id and secret.",
             )
         elif known and not breaker.is_open:

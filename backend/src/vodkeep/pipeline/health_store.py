@@ -43,11 +43,15 @@ class HealthStore:
             values.setdefault(channel, {})[key] = value
         return {channel: _breaker(found) for channel, found in values.items()}
 
+    def load_breaker(self, channel: str) -> Breaker:
+        """The channel's breaker as it is; it may change at once."""
+        found = {key: self._kv.get(key, channel=channel) for key in (STATE, FAILURES, OPEN_UNTIL)}
+        return _breaker({key: value for key, value in found.items() if value is not None})
+
     def lock_breaker(self, channel: str) -> Breaker:
         """The channel's breaker, which nobody else changes until the transaction ends."""
         self._lock(f"circuit:{channel}")
-        found = {key: self._kv.get(key, channel=channel) for key in (STATE, FAILURES, OPEN_UNTIL)}
-        return _breaker({key: value for key, value in found.items() if value is not None})
+        return self.load_breaker(channel)
 
     def save_breaker(self, channel: str, breaker: Breaker, now: datetime) -> None:
         """Write the channel's breaker; a closed one without failures leaves no keys behind."""
@@ -60,6 +64,16 @@ class HealthStore:
             self._kv.delete(OPEN_UNTIL, channel=channel)
         else:
             self._kv.set(OPEN_UNTIL, _written(breaker.open_until), now, channel=channel)
+
+    def reset_breakers(self, channel: str | None = None) -> list[str]:
+        """Close the breaker of ``channel``, or all, as the operator's statement does; the logins that were open."""
+        logins = sorted(self.load_breakers()) if channel is None else [channel]
+        were_open = []
+        for login in logins:
+            if self.lock_breaker(login).is_open:
+                were_open.append(login)
+            self._kv.delete(STATE, FAILURES, OPEN_UNTIL, channel=login)
+        return were_open
 
     def average_in(self, key: str, sample_ms: float, now: datetime, *, channel: str) -> None:
         """Let ``sample_ms`` move the average ``key``, of the channel and of the whole service."""

@@ -40,6 +40,10 @@ class PipelineMetrics(Protocol):
         """Whether the channel's breaker holds work back."""
         ...
 
+    def circuit_opened(self, channel: str) -> None:
+        """The channel's breaker opened, or opened again; counted by the process whose attempt did it."""
+        ...
+
 
 class NoMetrics:
     """Counts nothing; for one-shot commands."""
@@ -66,4 +70,7 @@ class NoMetrics:
         """Do nothing."""
 
     def circuit_open(self, channel: str, is_open: bool) -> None:
+        """Do nothing."""
+
+    def circuit_opened(self, channel: str) -> None:
         """Do nothing."""

@@ -96,6 +96,7 @@ class QueueItem:
     generation: int  # fence: raised by every claim
     skip_upload: bool = False
     downloaded_path: str | None = None  # of the video file, relative to DATA_DIR
+    fresh: bool = False  # to be fetched from Twitch even if it lies whole in the library
 
     @property
     def is_reset(self) -> bool:
@@ -105,6 +106,23 @@ class QueueItem:
         this mark in every settled state, and nothing the service writes does.
         """
         return not self.processed and self.processing_error is None and self.download_state in SETTLED
+
+
+class Asker(StrEnum):
+    """Where a person asked for something; stored in ``events.asked_by``."""
+
+    CLI = "cli"
+    API = "api"
+    ADMIN = "admin"  # the forms below ``/admin/vod``
+    SQL = "sql"  # a statement by hand, seen by its effect
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A person's request: where it came in, and the correlation id by which it can be followed."""
+
+    by: Asker
+    corr: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from vodkeep.capture.service import VIDEO_NAME
 from vodkeep.capture.verify import FileFacts, VerificationError, read_facts, sample_decode, spread_positions
 from vodkeep.db.engine import UnitOfWork
 from vodkeep.db.events import EventLog
+from vodkeep.errors import RequestRefused, UnknownItem
 from vodkeep.keep.fixity import check_files, find_folders
 from vodkeep.keep.library import load_manifest_quietly
 from vodkeep.keep.manifest import MANIFEST_NAME, Manifest, ManifestError, load_manifest
-from vodkeep.pipeline.model import RUNNING, DownloadState, IllegalMove, QueueItem
-from vodkeep.pipeline.store import FenceLost, QueueStore, UnknownItem
+from vodkeep.pipeline.action_store import ActionStore
+from vodkeep.pipeline.model import RUNNING, Asked, DownloadState, QueueItem
 
 # One segment of Twitch; the playlist's own durations are rounded, and packets are counted exactly anyway.
 _TOLERANCE_MS = 10_500
@@ -164,7 +165,7 @@ def reconsider(finding: Finding, now: QueueItem | None) -> Finding:
     return finding
 
 
-def repair(unit: UnitOfWork, finding: Finding, now: datetime, *, corr: str | None = None) -> str:
+def repair(unit: UnitOfWork, finding: Finding, now: datetime, asked: Asked) -> str:
     """Make a damaged or missing item due again; returns a sentence on what was done. The caller commits.
 
     The folder stays as it is until a new capture lies verified in its place. Nothing is fetched for an item whose video
@@ -178,11 +179,11 @@ def repair(unit: UnitOfWork, finding: Finding, now: datetime, *, corr: str | Non
     if finding.not_mended:
         return finding.not_mended
     try:
-        item = QueueStore(unit.connection).retry(item_id, now, corr=corr)
-    except (IllegalMove, FenceLost):
-        return "It is being captured at this moment."
+        item = ActionStore(unit.connection).reprocess(item_id, now, asked)
     except UnknownItem:
         return "The database does not know it any more."
+    except RequestRefused:
+        return "It is being captured at this moment."
     EventLog(unit.connection).append(
         item_id,
         at=now,
@@ -191,7 +192,8 @@ def repair(unit: UnitOfWork, finding: Finding, now: datetime, *, corr: str | Non
         code=str(finding.verdict),
         sentence=f"Found {finding.verdict} when it was verified: {'; '.join(finding.problems)}."[:1000],
         remedy="It is fetched again as far as Twitch still offers it.",
-        corr=corr,
+        corr=asked.corr,
+        asked_by=asked.by,
     )
     return f"It is due again and is fetched as soon as a service works on the queue (now {item.download_state})."
 

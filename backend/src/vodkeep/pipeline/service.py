@@ -121,34 +121,6 @@ class PipelineService:
         """The jobs at work."""
         return await self._engine.running()
 
-    async def cancel(self, item_id: str, *, corr: str | None = None) -> bool:
-        """Stop the item for good; ``True`` once nothing of it runs any more (within two seconds).
-
-        Raises ``UnknownItem``, ``IllegalMove`` (it is done) and ``DatabaseUnavailable``.
-        """
-        now = self._clock.now()
-
-        def work(unit: UnitOfWork) -> None:
-            QueueStore(unit.connection).cancel(item_id, now, corr=corr)
-            unit.commit()
-
-        await self._database.run(work)
-        return await self._engine.cancel(item_id)
-
-    async def retry(self, item_id: str, *, corr: str | None = None) -> None:
-        """Make the item due at once, its attempts counted anew.
-
-        Raises ``UnknownItem``, ``IllegalMove`` (it is at work) and ``DatabaseUnavailable``.
-        """
-        now = self._clock.now()
-
-        def work(unit: UnitOfWork) -> None:
-            QueueStore(unit.connection).retry(item_id, now, corr=corr)
-            unit.commit()
-
-        await self._database.run(work)
-        self.wake()
-
     async def plan(self) -> Plan:
         """Load the queue and start what is due; raises ``DatabaseUnavailable``."""
         now = self._clock.now()
@@ -248,7 +220,7 @@ class PipelineService:
         """Finish an item that was meant to be published while publishing was on."""
 
         def work(unit: UnitOfWork) -> None:
-            QueueStore(unit.connection).settle_captured(item, now, corr=None)
+            QueueStore(unit.connection).settle_captured(item, now)
             unit.commit()
 
         try:

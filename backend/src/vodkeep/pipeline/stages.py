@@ -24,7 +24,7 @@ from vodkeep.pipeline.metrics import PipelineMetrics
 from vodkeep.pipeline.model import DownloadState, QueueItem
 from vodkeep.pipeline.outcome import BUG, Setback, is_own_cause, judge
 from vodkeep.pipeline.retry import RetryPolicy
-from vodkeep.pipeline.store import Claim, FenceLost, NotDue, QueueStore
+from vodkeep.pipeline.store import Claim, FenceLost, Loss, NotDue, QueueStore
 from vodkeep.telemetry.correlation import bind_corr, current_corr, new_corr
 from vodkeep.telemetry.log import Logger
 
@@ -131,6 +131,7 @@ class CaptureRunner:
         breaker: BreakerPolicy,
         rng: random.Random,
         publishes: bool = False,
+        heeds_breaker: bool = True,  # else it also runs while the breaker is open, for a person who waits
     ) -> None:
         self._database = database
         self._capture = capture
@@ -142,6 +143,7 @@ class CaptureRunner:
         self._breaker = breaker
         self._rng = rng
         self._publishes = publishes
+        self._heeds_breaker = heeds_breaker
         self._live: dict[str, _Live] = {}
 
     def progress(self) -> Mapping[str, Progress]:
@@ -193,13 +195,16 @@ class CaptureRunner:
             store = QueueStore(unit.connection)
             claim = store.claim(item, now, corr=corr)
             own_failures = store.own_failures(claim.item_id)
+            health = HealthStore(unit.connection)
             if probe:
-                health = HealthStore(unit.connection)
                 try:
                     taken = take_probe(health.lock_breaker(item.channel), now, self._breaker)
                 except ValueError as error:
                     raise NotDue(str(error)) from error
                 health.save_breaker(item.channel, taken, now)
+            elif self._heeds_breaker and health.load_breaker(item.channel).is_open:
+                # It opened after the item was planned; only its probe may go.
+                raise NotDue(f"the circuit breaker of {item.channel} has opened")
             unit.commit()
             return claim, own_failures
 
@@ -240,8 +245,7 @@ class CaptureRunner:
                     pass
         except FenceLost:
             pass
-        self._log.warning("claim lost", vod_id=claim.item_id, generation=item.generation)
-        await self._settle_lost_probe(claim, probe=probe)
+        await self._tell_lost(claim, probe=probe)
         return None
 
     async def _attempt(
@@ -484,26 +488,35 @@ class CaptureRunner:
         try:
             await self._database.run(work)
         except FenceLost:
-            await self._settle_lost_probe(claim, probe=probe)
+            await self._tell_lost(claim, probe=probe)
         except DatabaseUnavailable as error:
             self._log.warning("the item is not handed back", vod_id=claim.item_id, error=str(error))
         else:
             self._log.info("download interrupted", vod_id=claim.item_id)
 
-    async def _settle_lost_probe(self, claim: Claim, *, probe: bool) -> None:
-        """A probe that was canceled said nothing; the next one need not wait for its lease to run out."""
-        if not probe:
-            return
+    async def _tell_lost(self, claim: Claim, *, probe: bool) -> None:
+        """The item is somebody else's to write by now: say whose, and that a probe of it said nothing.
+
+        The next probe then need not wait until the lease of this one has run out.
+        """
         now = self._clock.now()
 
-        def work(unit: UnitOfWork) -> None:
-            self._count_attempt(HealthStore(unit.connection), claim.item.channel, Verdict.SILENT, now, probe=True)
+        def work(unit: UnitOfWork) -> Loss:
+            loss = QueueStore(unit.connection).note_loss(claim, now)
+            if probe:
+                self._count_attempt(HealthStore(unit.connection), claim.item.channel, Verdict.SILENT, now, probe=True)
             unit.commit()
+            return loss
 
         try:
-            await self._database.run(work)
+            loss = await self._database.run(work)
         except DatabaseUnavailable:
-            self._log.debug("the probe's lease runs out by itself", channel=claim.item.channel)
+            loss = Loss(None, None)
+        fields = {"vod_id": claim.item_id, "channel": claim.item.channel, "by": loss.asked_by}
+        if loss.state is DownloadState.CANCELED:
+            self._log.info("download canceled", **fields)
+        else:
+            self._log.warning("claim lost", generation=claim.item.generation, **fields)
 
     async def _save(self, claim: Claim, work: Callable[[UnitOfWork], T]) -> T:
         """Write how the attempt ended, however long the database is away: it may be hours of work.

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, 
 
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import events, queue_counts, vods
-from vodkeep.errors import VodkeepError
+from vodkeep.errors import UnknownItem, VodkeepError
 from vodkeep.pipeline.due import DueReason, due_reason
-from vodkeep.pipeline.model import RUNNING, SETTLED, DownloadState, IllegalMove, QueueItem, check_move
+from vodkeep.pipeline.model import RUNNING, SETTLED, Asked, Asker, DownloadState, QueueItem, check_move
 from vodkeep.pipeline.outcome import BUG, OWN_CODES, Setback
 
 _S = DownloadState
@@ -30,7 +30,6 @@ RESET = "reset"
 # What moves without an error are called in `events.code`.
 _RELEASED = "released"
 _RESUMED = "resumed"
-_CANCELED = "canceled"
 
 _COLUMNS = (
     vods.c.twitch_vod_id,
@@ -48,6 +47,7 @@ _COLUMNS = (
     vods.c.generation,
     vods.c.skip_upload,
     vods.c.downloaded_path,
+    vods.c.fresh,
 )
 
 
@@ -59,8 +59,12 @@ class NotDue(Exception):
     """The item changed between planning and claiming; nothing was written."""
 
 
-class UnknownItem(Exception):
-    """No row has this id."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a run that lost its claim finds in the place of it."""
+
+    state: DownloadState | None  # None: there is no row any more
+    asked_by: str | None  # where a person asked for it, if one did
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +315,11 @@ class QueueStore:
             raise NotDue(f"{item.twitch_vod_id} was claimed by another run")
         corr = self._last_corr(item.twitch_vod_id) or corr
         code, sentence = _CLAIM_WORDS[reason]
-        self._append(item.twitch_vod_id, row.download_state, _S.DOWNLOADING, now, corr, code, sentence)
+        # Requests that came in by any other way have made the item pending, and said so themselves.
+        asked_by = Asker.SQL if anew else None
+        self._append(
+            item.twitch_vod_id, row.download_state, _S.DOWNLOADING, now, corr, code, sentence, asked_by=asked_by
+        )
         retries = 0 if anew else row.download_retries
         claimed = replace(
             row,
@@ -348,6 +356,8 @@ class QueueStore:
         ``skip_upload``; otherwise it is ``done`` and processed.
         """
         self.save_verifying(claim, now)
+        # Read now and not at the claim: somebody may have changed it during the hours between.
+        skip_upload = self._connection.execute(select(vods.c.skip_upload).where(*_fence(claim))).scalar_one()
         self._move(
             claim,
             _S.DOWNLOADED,
@@ -359,10 +369,11 @@ class QueueStore:
                 "progress_updated_at": now,
                 "completeness": completeness,
                 "download_retries": 0,
+                "fresh": 0,
             },
             sentence="The broadcast is whole and in its folder.",
         )
-        if publish and not claim.item.skip_upload:
+        if publish and not skip_upload:
             return _S.DOWNLOADED
         self._move(claim, _S.DONE, now, source=_S.DOWNLOADED, values=_PROCESSED)
         return _S.DONE
@@ -422,62 +433,86 @@ class QueueStore:
         """Hand the item back untouched, because its turn has not come: due again at ``until``, nothing counted."""
         self._move(claim, _S.PENDING, now, values={"not_before": until}, code=error.code, sentence=str(error))
 
-    # --- people's and the service's moves ------------------------------------------------------------------------
+    # --- moves from outside of a run -----------------------------------------------------------------------------
 
-    def cancel(self, item_id: str, now: datetime, *, corr: str | None, sentence: str = "Canceled.") -> QueueItem:
-        """Stop the item for good, until somebody asks for it again; it is not a failure.
-
-        Raises the generation, so that a run at work loses its fence wherever it runs. Canceling twice is harmless.
-        Raises :class:`UnknownItem`, and :class:`~vodkeep.pipeline.model.IllegalMove` when it is done.
-        """
+    def lock(self, item_id: str) -> QueueItem:
+        """The item, which nobody else changes until the transaction ends; raises `UnknownItem`."""
         item = self._locked(item_id)
         if item is None:
-            raise UnknownItem(f"there is no item {item_id}")
-        if item.download_state is _S.CANCELED and not item.is_reset:
-            return item
-        if item.download_state is not _S.CANCELED:
-            check_move(item.download_state, _S.CANCELED)
-        values = {
-            "download_state": _S.CANCELED,
-            "processing_error": sentence,
-            "error_code": _CANCELED,
-            "not_before": None,
-        }
-        return self._take_over(item, now, values, corr, code=_CANCELED, sentence=sentence)
+            raise UnknownItem(f"There is no item {item_id}.")
+        return item
 
-    def retry(self, item_id: str, now: datetime, *, corr: str | None) -> QueueItem:
-        """Make the item due at once with its attempts counted anew, whatever settled state it is in.
+    def take_over(
+        self,
+        item: QueueItem,
+        now: datetime,
+        values: Mapping[str, Any],
+        *,
+        asked: Asked | None,
+        code: str | None,
+        sentence: str,
+    ) -> QueueItem:
+        """Write ``values``, the new state among them, and raise the generation: whoever runs the item loses its fence.
 
-        The same as the operator's statement, with an event that names the request. An item that is pending already
-        stays as it is. Raises :class:`UnknownItem`, and :class:`~vodkeep.pipeline.model.IllegalMove` while it runs.
+        ``item`` is as :meth:`lock` gave it.
         """
-        item = self._locked(item_id)
-        if item is None:
-            raise UnknownItem(f"there is no item {item_id}")
-        if item.download_state is _S.PENDING and item.not_before is None:
-            return item
-        if item.download_state in RUNNING:
-            raise IllegalMove(f"{item_id} is {item.download_state}; cancel it first")
-        if item.download_state is not _S.PENDING:
-            check_move(item.download_state, _S.PENDING)
-        values = {
-            "download_state": _S.PENDING,
-            "processed": 0,
-            "processing_error": None,
-            "error_code": None,
-            "not_before": None,
-            "download_retries": 0,
-            "upload_retries": 0,
-        }
-        return self._take_over(item, now, values, corr, code=RESET, sentence="Asked for again.")
+        target = DownloadState(values["download_state"])
+        if target is not item.download_state:
+            check_move(item.download_state, target)
+        changed = self._connection.execute(
+            update(vods)
+            .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
+            .values({**values, "generation": vods.c.generation + 1, "updated_at": now})
+        )
+        if changed.rowcount != 1:
+            raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
+        corr, asked_by = (asked.corr, asked.by) if asked is not None else (None, None)
+        self._append(item.twitch_vod_id, item.download_state, target, now, corr, code, sentence, asked_by=asked_by)
+        after = self.find(item.twitch_vod_id)
+        assert after is not None
+        return after
 
-    def settle_captured(self, item: QueueItem, now: datetime, *, corr: str | None) -> QueueItem:
+    def note_loss(self, claim: Claim, now: datetime) -> Loss:
+        """Find out who took the item from a run; a change by hand gets the event here that nobody wrote.
+
+        Such a change leaves the generation as it is, and the timeline without a word about the present state.
+        """
+        row = self._locked(claim.item_id)
+        if row is None:
+            return Loss(None, None)
+        last = self._connection.execute(
+            select(events.c.to_state, events.c.asked_by)
+            .where(events.c.twitch_vod_id == claim.item_id, events.c.to_state.is_not(None))
+            .order_by(events.c.id.desc())
+            .limit(1)
+        ).one()
+        by_hand = row.generation == claim.item.generation and row.download_state not in RUNNING
+        if not by_hand or last.to_state not in RUNNING:
+            return Loss(row.download_state, last.asked_by)
+        self._connection.execute(
+            update(vods)
+            .where(vods.c.twitch_vod_id == claim.item_id)
+            .values(generation=vods.c.generation + 1, updated_at=now)
+        )
+        self._append(
+            claim.item_id,
+            DownloadState(last.to_state),
+            row.download_state,
+            now,
+            claim.corr,
+            None,
+            "Changed by hand.",
+            asked_by=Asker.SQL,
+        )
+        return Loss(row.download_state, Asker.SQL)
+
+    def settle_captured(self, item: QueueItem, now: datetime) -> QueueItem:
         """``downloaded`` becomes ``done`` because nothing is to be published; raises :class:`FenceLost`."""
         current = self._locked(item.twitch_vod_id)
         if current is None or current.generation != item.generation or current.download_state is not _S.DOWNLOADED:
             raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
         values = {"download_state": _S.DONE, **_PROCESSED}
-        return self._take_over(current, now, values, corr, code=None, sentence="Nothing is to be published.")
+        return self.take_over(current, now, values, asked=None, code=None, sentence="Nothing is to be published.")
 
     # --- how it is done ------------------------------------------------------------------------------------------
 
@@ -517,29 +552,6 @@ class QueueStore:
             remedy=setback.remedy,
         )
 
-    def _take_over(
-        self,
-        item: QueueItem,
-        now: datetime,
-        values: Mapping[str, Any],
-        corr: str | None,
-        *,
-        code: str | None,
-        sentence: str,
-    ) -> QueueItem:
-        changed = self._connection.execute(
-            update(vods)
-            .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
-            .values({**values, "generation": vods.c.generation + 1, "updated_at": now})
-        )
-        if changed.rowcount != 1:
-            raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
-        target = DownloadState(values["download_state"])
-        self._append(item.twitch_vod_id, item.download_state, target, now, corr, code, sentence)
-        after = self.find(item.twitch_vod_id)
-        assert after is not None
-        return after
-
     def _held_state(self, claim: Claim) -> DownloadState:
         """The running state the claim's row is in; locked until the transaction ends."""
         state = self._connection.execute(
@@ -575,6 +587,8 @@ class QueueStore:
         code: str | None,
         sentence: str,
         remedy: str = "",
+        *,
+        asked_by: str | None = None,
     ) -> None:
         EventLog(self._connection).append(
             item_id,
@@ -586,6 +600,7 @@ class QueueStore:
             sentence=sentence,
             remedy=remedy,
             corr=corr,
+            asked_by=asked_by,
         )
 
     def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
@@ -679,6 +694,7 @@ def _item(row: RowMapping) -> QueueItem:
         generation=row["generation"],
         skip_upload=bool(row["skip_upload"]),
         downloaded_path=row["downloaded_path"],
+        fresh=bool(row["fresh"]),
     )
 
 

@@ -1,6 +1,6 @@
 """The Prometheus metrics of the service.
 
-The eleven names are an interface (``docs/operations.md``): dashboards and alerts are built on them. Every
+The names are an interface (``docs/operations.md``): dashboards and alerts are built on them. Every
 series carries ``channel``. Each instance owns its registry, so that two services (or two tests) in one
 process share nothing. Methods are thread-safe and never block on I/O.
 """
@@ -72,6 +72,8 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._opened = self._counter("vod_circuit_opened_total", "Times the circuit breaker opened.")
+
     def _counter(self, name: str, text: str) -> Counter:
         counter = Counter(name, text, ["channel"], registry=None)
         self.registry.register(_WithoutCreated(counter))
@@ -96,6 +98,7 @@ class Metrics:
             self._total_s,
             self._depth,
             self._open,
+            self._opened,
         ):
             metric.labels(channel=channel)
 
@@ -142,6 +145,10 @@ class Metrics:
     def circuit_open(self, channel: str, is_open: bool) -> None:
         """Whether the channel's circuit breaker holds work back."""
         self._open.labels(channel=channel).set(1 if is_open else 0)
+
+    def circuit_opened(self, channel: str) -> None:
+        """The channel's circuit breaker opened, for the first time or after a probe that failed."""
+        self._opened.labels(channel=channel).inc()
 
     def render(self) -> bytes:
         """The Prometheus text exposition format 0.0.4, served as :attr:`content_type`."""

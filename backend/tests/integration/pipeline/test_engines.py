@@ -14,8 +14,8 @@ from support.queue_rows import Rows
 from vodkeep.capture.child import run_child
 from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.pipeline.model import Job, QueueItem, Stage
-from vodkeep.pipeline.store import QueueStore
+from vodkeep.pipeline.action_store import ActionStore
+from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ def database_kind(kinds: tuple[str, str]) -> str:
 def cancel_row(database: Database, item_id: str) -> None:
     """What a cancel does before it asks the engine."""
     with database.unit_of_work() as unit:
-        QueueStore(unit.connection).cancel(item_id, SystemClock().now(), corr=None)
+        ActionStore(unit.connection).cancel(item_id, SystemClock().now(), Asked(Asker.API, None))
         unit.commit()
 
 

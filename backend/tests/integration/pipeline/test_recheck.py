@@ -16,6 +16,7 @@ from vodkeep.capture.verify import read_facts
 from vodkeep.db.engine import Database
 from vodkeep.keep.library import describe_file
 from vodkeep.keep.manifest import MANIFEST_NAME, LedgerEntry, Manifest, StreamEntry, write_manifest
+from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.recheck import Finding, Subject, Verdict, check, is_unplugged, plan_all, plan_one, repair
 from vodkeep.pipeline.store import QueueStore
 
@@ -125,7 +126,7 @@ def test_one_wrong_byte_is_found(
     assert finding.verdict is Verdict.DAMAGED
     assert words in finding.problems[0]
     with database.unit_of_work() as unit:
-        repair(unit, finding, NOW, corr="abc")
+        repair(unit, finding, NOW, Asked(Asker.CLI, "abc"))
         unit.commit()
     row = rows.get("100")
     assert row["download_state"] == ("pending" if repairs else "done")
@@ -180,7 +181,7 @@ def test_a_row_without_its_folder_is_missing_and_can_be_repaired(shelf: Shelf, r
 
     assert finding.verdict is Verdict.MISSING
     with database.unit_of_work() as unit:
-        repair(unit, finding, NOW)
+        repair(unit, finding, NOW, Asked(Asker.CLI, None))
         unit.commit()
     assert rows.get("100")["download_state"] == "pending"
 
@@ -242,7 +243,7 @@ def test_a_file_that_may_not_be_read_is_told_and_not_fetched_again(
 
     assert "video.mp4 cannot be read: Permission denied" in finding.problems
     with database.unit_of_work() as unit:
-        assert "may not be read" in repair(unit, finding, NOW)
+        assert "may not be read" in repair(unit, finding, NOW, Asked(Asker.CLI, None))
         unit.commit()
     assert rows.get("100")["download_state"] == "done"
 

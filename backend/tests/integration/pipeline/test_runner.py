@@ -15,10 +15,11 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.capture.workfolder import ItemBusyError
 from vodkeep.db.engine import Database
 from vodkeep.errors import DatabaseUnavailable, DiskFull, Incomplete, NetworkError, PermanentError, StillRecording
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
-from vodkeep.pipeline.model import DownloadState, QueueItem
-from vodkeep.pipeline.stages import CapturedItem
+from vodkeep.pipeline.model import Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.stages import CapturedItem, CaptureRunner
 from vodkeep.pipeline.store import FenceLost, QueueStore
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_a_whole_broadcast_is_done(shop: Workshop, rows: Rows, clock: Fake
 
 async def test_one_correlation_id_runs_through_capture_log_and_timeline(shop: Workshop, rows: Rows) -> None:
     rows.add("1", download_state="parked", processing_error="x")
-    await shop.service.retry("1", corr="request-7")
+    await shop.actions.retry("1", Asked(Asker.API, "request-7"))
     await _attempt(shop, GOOD)
     assert shop.capture.begun[0].corr == "request-7"
     assert {line["corr"] for line in shop.said("download started", "download finished", "vod processed")} == {
@@ -268,16 +269,20 @@ async def test_the_row_says_when_only_checking_is_left(
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "said", "by"),
     [
-        "UPDATE vods SET generation=generation+1",
-        "UPDATE vods SET download_state='canceled', processing_error='canceled by hand'",
-        "DELETE FROM vods",
+        ("UPDATE vods SET generation=generation+1", "claim lost", None),
+        (
+            "UPDATE vods SET download_state='canceled', processing_error='canceled by hand'",
+            "download canceled",
+            "sql",
+        ),
+        ("DELETE FROM vods", "claim lost", None),
     ],
     ids=["another run", "canceled by hand", "deleted"],
 )
 async def test_a_run_whose_item_was_taken_stops_within_two_seconds(
-    shop: Workshop, rows: Rows, clock: FakeClock, statement: str
+    shop: Workshop, rows: Rows, clock: FakeClock, statement: str, said: str, by: str | None
 ) -> None:
     rows.add("1")
     with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
@@ -289,7 +294,7 @@ async def test_a_run_whose_item_was_taken_stops_within_two_seconds(
             await clock.advance(1.5)
             await capturing.ended.wait()
     assert capturing.canceled
-    assert shop.said("claim lost")
+    assert [(line["event"], line["by"]) for line in shop.said("claim lost", "download canceled")] == [(said, by)]
     assert not shop.said("download failed")
     assert shop.counted("vod_downloads_failed_total") == 0
 
@@ -424,11 +429,48 @@ async def test_a_probe_that_said_nothing_leaves_the_way_free(shop: Workshop, row
             else:
                 if how == "canceled":
                     with shop.database.unit_of_work() as unit:
-                        QueueStore(unit.connection).cancel("1", NOW, corr=None)
+                        ActionStore(unit.connection).cancel("1", NOW, Asked(Asker.CLI, None))
                         unit.commit()
                 tasks.cancel_scope.cancel()
     kv = rows.kv("chan")
     assert (kv["circuit_state"], kv["circuit_open_until"]) == ("open", "2026-11-23T12:00:00.000000Z")
+
+
+async def test_of_two_workers_racing_for_an_open_breaker_one_probes(shop: Workshop, rows: Rows) -> None:
+    """Both saw that the cooldown is over; each has an item of its own."""
+    rows.add("1", "2")
+    _set_breaker(shop, Breaker(BreakerPhase.OPEN, 3, NOW))
+    items = [_item(shop, item_id) for item_id in ("1", "2")]
+    turned_away = anyio.Event()
+
+    async def run(runner: CaptureRunner, item: QueueItem) -> None:
+        if await runner.run(item, probe=True) is None:
+            turned_away.set()
+
+    with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for runner, item in zip([shop.runner, shop.another_runner()], items, strict=True):
+                tasks.start_soon(run, runner, item)
+            probe = await shop.capture.nth(1)
+            await turned_away.wait()
+            assert rows.kv("chan")["circuit_state"] == "half_open"
+            assert sorted(rows.get(item_id)["generation"] for item_id in ("1", "2")) == [0, 1]
+            probe.end()
+    assert "circuit_state" not in rows.kv("chan")
+    assert len(shop.capture.begun) == 1
+
+
+@pytest.mark.parametrize("phase", [BreakerPhase.OPEN, BreakerPhase.HALF_OPEN])
+async def test_what_was_planned_before_the_breaker_opened_is_not_begun(
+    shop: Workshop, rows: Rows, phase: BreakerPhase
+) -> None:
+    rows.add("1")
+    item = _item(shop)
+    _set_breaker(shop, Breaker(phase, 3, NOW))
+    with shop.lines.watching(), anyio.fail_after(PATIENCE_S):
+        assert await shop.runner.run(item) is None
+    assert not shop.capture.begun
+    assert (rows.get("1")["download_state"], rows.get("1")["generation"]) == ("pending", 0)
 
 
 # --- a database that goes away ---------------------------------------------------------------------------------------

@@ -12,9 +12,16 @@ from support.pipeline_workshop import GOOD, PATIENCE_S, Workshop
 from support.queue_items import NOW
 from support.queue_rows import Rows
 from vodkeep.db.engine import Database
-from vodkeep.errors import DatabaseUnavailable, NetworkError, PermanentError, ServerError, StillRecording
-from vodkeep.pipeline.model import IllegalMove
-from vodkeep.pipeline.store import UnknownItem
+from vodkeep.errors import (
+    DatabaseUnavailable,
+    NetworkError,
+    PermanentError,
+    RequestRefused,
+    ServerError,
+    StillRecording,
+    UnknownItem,
+)
+from vodkeep.pipeline.model import Asked, Asker
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +155,7 @@ async def test_a_request_is_served_at_once(database: Database, rows: Rows, clock
     rows.add("1", download_state="parked", processing_error="x", error_code="deleted")
     async with shop.running():
         await shop.hears("cycle")
-        await shop.service.retry("1", corr="request-7")
+        await shop.actions.retry("1", Asked(Asker.API, "request-7"))
         capturing = await shop.capture.nth(1)
     assert capturing.corr == "request-7"
     assert clock.now() == NOW
@@ -276,7 +283,7 @@ async def test_cancel_stops_the_work_and_the_item_stays_canceled(
     rows.add("1", "2", download_retries=1)
     async with shop.running():
         capturing = await shop.capture.nth(1)
-        assert await shop.service.cancel("1", corr="request-7")
+        assert (await shop.actions.cancel("1", Asked(Asker.API, "request-7"))).ended
         assert capturing.canceled
         assert (await shop.capture.nth(2)).item.twitch_vod_id == "2", "its slot is free"
         shop.service.wake()
@@ -292,10 +299,10 @@ async def test_cancel_stops_the_work_and_the_item_stays_canceled(
 async def test_cancel_refuses_what_it_cannot_do(database: Database, rows: Rows, clock: FakeClock) -> None:
     shop = Workshop(database, clock)
     rows.add("1", download_state="done", processed=1)
-    with pytest.raises(IllegalMove):
-        await shop.service.cancel("1")
+    with pytest.raises(RequestRefused):
+        await shop.actions.cancel("1", Asked(Asker.API, None))
     with pytest.raises(UnknownItem):
-        await shop.service.cancel("nope")
+        await shop.actions.cancel("nope", Asked(Asker.API, None))
 
 
 async def test_a_stop_hands_back_what_is_at_work_and_the_next_start_goes_on(

@@ -15,15 +15,17 @@ from support.queue_items import NOW
 from support.queue_rows import Rows
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import vods
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import Verdict
 from vodkeep.pipeline.due import DueReason, due_reason, queue_key
-from vodkeep.pipeline.model import SETTLED, DownloadState, IllegalMove, QueueItem
+from vodkeep.pipeline.model import Asked, Asker, DownloadState, QueueItem
 from vodkeep.pipeline.outcome import Setback
-from vodkeep.pipeline.store import Claim, FenceLost, NotDue, QueueStore, UnknownItem
+from vodkeep.pipeline.store import Claim, FenceLost, Loss, NotDue, QueueStore
 
 S = DownloadState
 T = TypeVar("T")
 LATER = NOW + timedelta(hours=1)
+ASKED = Asked(Asker.API, "request-7")
 
 # The statement of the operations page, letter for letter.
 RESET_SQL = "UPDATE vods SET processed=0, processing_error=NULL, youtube_url=NULL WHERE twitch_vod_id='1'"
@@ -39,6 +41,13 @@ def _write(database: Database, work: Callable[[QueueStore], T]) -> T:
 def _read(database: Database, work: Callable[[QueueStore], T]) -> T:
     with database.unit_of_work(write=False) as unit:
         return work(QueueStore(unit.connection))
+
+
+def _ask(database: Database, request: Callable[[ActionStore], QueueItem]) -> QueueItem:
+    with database.unit_of_work() as unit:
+        item = request(ActionStore(unit.connection))
+        unit.commit()
+        return item
 
 
 def _find(database: Database, item_id: str = "1") -> QueueItem:
@@ -123,7 +132,7 @@ def test_the_claim_follows_the_correlation_id_of_what_made_the_item_due(database
     first = _claim(database, corr="cycle-1")
     assert first.corr == "cycle-1"
     _write(database, lambda store: store.save_failed(first, NOW, _setback(S.FAILED)))
-    _write(database, lambda store: store.retry("1", NOW, corr="request-7"))
+    _ask(database, lambda store: store.retry("1", NOW, ASKED))
     assert _claim(database, corr="cycle-2").corr == "request-7"
 
 
@@ -154,7 +163,7 @@ def test_a_zombie_writes_nothing(database: Database, rows: Rows, write: str, tak
         case "another run":
             assert _claim(database).reason is DueReason.RESUMED
         case "cancel":
-            _write(database, lambda store: store.cancel("1", NOW, corr=None))
+            _ask(database, lambda store: store.cancel("1", NOW, ASKED))
         case "operator's cancel":
             rows.execute(
                 "UPDATE vods SET download_state='canceled', processing_error='by hand' WHERE twitch_vod_id='1'"
@@ -167,6 +176,37 @@ def test_a_zombie_writes_nothing(database: Database, rows: Rows, write: str, tak
         _write(database, lambda store: _WRITES[write](store, zombie))
     assert rows.get("1") == before
     assert rows.events("1") == timeline
+
+
+def test_a_change_by_hand_gets_its_event_from_the_run_that_lost_the_item(database: Database, rows: Rows) -> None:
+    rows.add("1")
+    claim = _claim(database)
+    _write(database, lambda store: store.save_verifying(claim, NOW))
+    rows.execute("UPDATE vods SET download_state='canceled', processing_error='by hand' WHERE twitch_vod_id='1'")
+    told = [_write(database, lambda store: store.note_loss(claim, LATER)) for _ in range(2)]
+    assert told == [Loss(S.CANCELED, Asker.SQL)] * 2
+    assert rows.events("1")[-2:] == [("downloading", "verifying", None), ("verifying", "canceled", None)]
+    row = rows.get("1")
+    assert (row["download_state"], row["processing_error"], row["generation"]) == ("canceled", "by hand", 2)
+
+
+@pytest.mark.parametrize("taken_by", ["another run", "cancel", "its own end", "nobody"])
+def test_what_is_in_the_timeline_already_is_not_told_twice(database: Database, rows: Rows, taken_by: str) -> None:
+    rows.add("1")
+    claim = _claim(database)
+    match taken_by:
+        case "another run":
+            _claim(database)
+        case "cancel":
+            _ask(database, lambda store: store.cancel("1", NOW, ASKED))
+        case "its own end":  # The answer to its last write was lost.
+            _write(database, lambda store: _WRITES["captured"](store, claim))
+    before, timeline = rows.get("1"), rows.events("1")
+    loss = _write(database, lambda store: store.note_loss(claim, LATER))
+    assert loss == Loss(before["download_state"], Asker.API if taken_by == "cancel" else None)
+    assert (rows.get("1"), rows.events("1")) == (before, timeline)
+    rows.execute("DELETE FROM vods")
+    assert _write(database, lambda store: store.note_loss(claim, LATER)) == Loss(None, None)
 
 
 def test_every_write_works_for_the_one_who_holds_the_claim(database: Database, rows: Rows) -> None:
@@ -225,11 +265,11 @@ def test_what_is_to_be_published_stays_unprocessed(
 def test_captured_items_are_finished_when_publishing_is_off(database: Database, rows: Rows) -> None:
     rows.add("1", download_state="downloaded", downloaded_path="/x")
     (item,) = _read(database, lambda store: store.load_captured(limit=5))
-    _write(database, lambda store: store.settle_captured(item, NOW, corr=None))
+    _write(database, lambda store: store.settle_captured(item, NOW))
     assert (rows.get("1")["download_state"], rows.get("1")["processed"]) == ("done", 1)
     assert rows.events("1") == [("downloaded", "done", None)]
     with pytest.raises(FenceLost):
-        _write(database, lambda store: store.settle_captured(item, NOW, corr=None))
+        _write(database, lambda store: store.settle_captured(item, NOW))
 
 
 def test_a_failure_is_counted_once_and_says_why(database: Database, rows: Rows) -> None:
@@ -287,7 +327,7 @@ def test_own_failures_are_counted_from_the_last_reset(database: Database, rows: 
     rows.execute(RESET_SQL)
     fail("incomplete")
     assert _read(database, lambda store: store.own_failures("1")) == 1
-    _write(database, lambda store: store.retry("1", NOW, corr=None))
+    _ask(database, lambda store: store.retry("1", NOW, ASKED))
     assert _read(database, lambda store: store.own_failures("1")) == 0
 
 
@@ -320,55 +360,6 @@ def test_the_runbooks_reset_works_literally_from_every_settled_state(
     assert (row["download_retries"], row["upload_retries"], row["not_before"]) == (0, 0, None)
     assert (row["download_bytes"], row["download_total"], row["error_code"]) == (0, None, None)
     assert rows.events("1") == [(state, "downloading", "reset")]
-
-
-def test_a_retry_counts_attempts_anew_and_names_the_request(database: Database, rows: Rows) -> None:
-    rows.add("1", download_state="parked", processing_error="x", error_code="incomplete", download_retries=5)
-    item = _write(database, lambda store: store.retry("1", NOW, corr="request-7"))
-    assert due_reason(item, NOW) is DueReason.NEW
-    assert (item.download_retries, item.processing_error) == (0, None)
-    assert rows.events("1") == [("parked", "pending", "reset")]
-    assert _write(database, lambda store: store.retry("1", NOW, corr=None)) == item, "again is harmless"
-
-
-@pytest.mark.parametrize("state", ["downloading", "verifying", "uploading"])
-def test_what_is_at_work_is_not_retried(database: Database, rows: Rows, state: str) -> None:
-    rows.add("1", download_state=state)
-    with pytest.raises(IllegalMove, match="cancel it first"):
-        _write(database, lambda store: store.retry("1", NOW, corr=None))
-
-
-@pytest.mark.parametrize("state", sorted(set(S) - {S.DONE, S.CANCELED}))
-def test_cancel_takes_the_item_from_whoever_has_it_and_is_no_failure(
-    database: Database, rows: Rows, state: DownloadState
-) -> None:
-    rows.add("1", download_state=state, processing_error="x" if state in SETTLED else None, download_retries=1)
-    _write(database, lambda store: store.cancel("1", NOW, corr="r"))
-    row = rows.get("1")
-    assert (row["download_state"], row["download_retries"], row["generation"]) == ("canceled", 1, 1)
-    assert rows.events("1") == [(state, "canceled", "canceled")]
-    assert _read(database, lambda store: store.load_queue(LATER, limit=10)) == []
-    _write(database, lambda store: store.cancel("1", NOW, corr="r"))
-    assert rows.get("1")["generation"] == 1, "again is harmless"
-
-
-def test_a_reset_of_a_canceled_item_can_be_canceled_again(database: Database, rows: Rows) -> None:
-    rows.add("1", download_state="canceled", processing_error="Canceled.")
-    rows.execute(RESET_SQL)
-    _write(database, lambda store: store.cancel("1", NOW, corr=None))
-    assert due_reason(_find(database), NOW) is None
-
-
-def test_what_is_done_cannot_be_canceled(database: Database, rows: Rows) -> None:
-    rows.add("1", download_state="done", processed=1)
-    with pytest.raises(IllegalMove):
-        _write(database, lambda store: store.cancel("1", NOW, corr=None))
-
-
-def test_unknown_items_are_named(database: Database) -> None:
-    for ask in (QueueStore.cancel, QueueStore.retry):
-        with pytest.raises(UnknownItem, match="no item nope"):
-            _write(database, lambda store, ask=ask: ask(store, "nope", NOW, corr=None))  # type: ignore[misc]
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,34 @@ def _gauge(metrics: Metrics, channel: str) -> float | None:
     return value
 
 
+def _openings(metrics: Metrics) -> float | None:
+    value: float | None = metrics.registry.get_sample_value("vod_circuit_opened_total", {"channel": "a"})
+    return value
+
+
+def test_an_opening_is_counted_once_by_the_process_whose_attempt_it_was() -> None:
+    """Another process sees it in ``kv``; so does this one after a restart."""
+    here, there = Metrics(), Metrics()
+    log = get_logger("vod_process")
+    with capture_logs() as lines:
+        ours, theirs = Circuits(log=log, metrics=here), Circuits(log=log, metrics=there)
+        ours.attempt_ended("a", CLOSED, Breaker(BreakerPhase.CLOSED, 4), NOW)
+        ours.attempt_ended("a", Breaker(BreakerPhase.CLOSED, 4), OPEN, NOW)
+        ours.observe({"a": OPEN}, [], mark=ours.mark())
+        theirs.observe({"a": OPEN}, [], mark=theirs.mark())
+        # An attempt from before the opening ends there, and fails too.
+        theirs.attempt_ended("a", OPEN, Breaker(BreakerPhase.OPEN, 6, LATER), NOW)
+        assert (_openings(here), _openings(there)) == (1, None)
+        assert (_gauge(here, "a"), _gauge(there, "a")) == (1, 1)
+        theirs.attempt_ended("a", HALF, Breaker(BreakerPhase.OPEN, 7, LATER), NOW)
+        assert (_openings(here), _openings(there)) == (1, 1), "the probe failed"
+    assert [(line["event"], line["by"]) for line in lines] == [
+        ("circuit opened", "attempt"),
+        ("circuit opened", "kv"),
+        ("circuit opened", "attempt"),
+    ]
+
+
 def test_opening_and_closing_are_told_once_in_the_runbooks_words() -> None:
     metrics = Metrics()
     with capture_logs() as lines:

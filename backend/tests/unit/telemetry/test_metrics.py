@@ -19,6 +19,7 @@ NAMES = {
     "vod_processing_total_duration_seconds",
     "vod_queue_depth",
     "vod_circuit_open",
+    "vod_circuit_opened_total",
 }
 
 
@@ -36,7 +37,7 @@ def exposed_names(metrics: Metrics) -> set[str]:
     return {line.split()[2] for line in metrics.render().decode().splitlines() if line.startswith("# TYPE")}
 
 
-def test_exactly_the_eleven_names_are_exposed() -> None:
+def test_exactly_these_names_are_exposed() -> None:
     metrics = Metrics()
     metrics.expect("otter")
     assert exposed_names(metrics) == NAMES
@@ -66,6 +67,7 @@ def test_expect_creates_every_series_at_zero() -> None:
         ("vod_processing_total_duration_seconds_sum", lambda m: m.total_duration("otter", 90.0), 90),
         ("vod_queue_depth", lambda m: m.queue_depth("otter", 7), 7),
         ("vod_circuit_open", lambda m: m.circuit_open("otter", True), 1),
+        ("vod_circuit_opened_total", lambda m: m.circuit_opened("otter"), 1),
     ],
 )
 def test_each_event_moves_its_own_series_and_no_other(

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("skip_upload", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("generation", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("completeness", sa.Float(), nullable=True),
+        sa.Column("fresh", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("created_at", time, nullable=False, server_default=now),
         sa.Column("updated_at", time, nullable=False, server_default=now),
         sa.Column("sort_date", time, sa.Computed("coalesce(date, created_at)", persisted=True)),
@@ -75,6 +76,7 @@ def upgrade() -> None:
         sa.CheckConstraint("back_catalogue IN (0, 1)", name=op.f("ck_vods_back_catalogue_is_0_or_1")),
         sa.CheckConstraint("skip_upload IN (0, 1)", name=op.f("ck_vods_skip_upload_is_0_or_1")),
         sa.CheckConstraint("stage IN ('capture', 'chat', 'publish', 'tidy')", name=op.f("ck_vods_stage_is_known")),
+        sa.CheckConstraint("fresh IN (0, 1)", name=op.f("ck_vods_fresh_is_0_or_1")),
         sa.CheckConstraint(
             "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
             " 'done', 'failed', 'parked', 'canceled')",
@@ -128,6 +130,7 @@ def upgrade() -> None:
         sa.Column("sentence", sa.Text(), nullable=False, server_default=""),
         sa.Column("remedy", sa.Text(), nullable=False, server_default=""),
         sa.Column("corr", sa.Text(), nullable=True),
+        sa.Column("asked_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
         sqlite_autoincrement=True,
     )

@@ -1,0 +1,148 @@
+"""What people ask of an item, in the database: one function for each thing, whatever way the request came in.
+
+The command line, ``/api/v1``, the forms below ``/admin/vod`` and, as far as SQL allows it, a statement by hand mean
+the same. Each request that changes something leaves an event that names where it came from; one that asks for what is
+so already changes nothing and says nothing. What cannot be done raises `RequestRefused`, with the reason.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from vodkeep.db.events import EventLog
+from vodkeep.db.tables import vods
+from vodkeep.errors import RequestRefused
+from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.store import RESET, QueueStore
+
+# Far more than anybody needs, and every database and queue can hold it.
+HIGHEST_PRIORITY = 1_000_000
+
+CANCELED = "canceled"
+"""The code of a cancel, in `vods.error_code` and in `events.code`."""
+
+_S = DownloadState
+
+_AGAIN_SENTENCE = "Asked for again."
+
+_AGAIN = {
+    "download_state": _S.PENDING,
+    "processed": 0,
+    "processing_error": None,
+    "error_code": None,
+    "not_before": None,
+    "download_retries": 0,
+    "upload_retries": 0,
+}
+
+
+class ActionStore:
+    """People's requests on one connection; the caller's unit of work commits.
+
+    Every method returns the item as it is afterwards and raises `UnknownItem` when there is none.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queue = QueueStore(connection)
+
+    def find(self, item_id: str) -> QueueItem:
+        """The item, which nobody else changes until the transaction ends."""
+        return self._queue.lock(item_id)
+
+    def cancel(self, item_id: str, now: datetime, asked: Asked) -> QueueItem:
+        """Stop the item until somebody asks for it again; what was fetched is kept, and it is no failure.
+
+        Raises the generation, so that a run at work loses its fence wherever it runs. Raises `RequestRefused` when
+        the item is done.
+        """
+        item = self._queue.lock(item_id)
+        if item.is_reset:
+            # It is due, though its state is that of before the statement; `done` cannot be canceled, `pending` can.
+            item = self._again(item, now, Asked(Asker.SQL, asked.corr))
+        if item.download_state is _S.CANCELED:
+            return item
+        if item.download_state is _S.DONE:
+            raise RequestRefused(f"Item {item_id} is done; there is nothing to cancel.")
+        values = {
+            "download_state": _S.CANCELED,
+            "processing_error": "Canceled.",
+            "error_code": CANCELED,
+            "not_before": None,
+        }
+        return self._queue.take_over(item, now, values, asked=asked, code=CANCELED, sentence="Canceled.")
+
+    def retry(self, item_id: str, now: datetime, asked: Asked) -> QueueItem:
+        """Make an item that is not done due at once, with its attempts counted anew; it goes on where it was.
+
+        Raises `RequestRefused` while it is at work and when it is done.
+        """
+        item = self._queue.lock(item_id)
+        if item.processed:
+            raise RequestRefused(f"Item {item_id} is done.", remedy="Reprocess it to have it looked at again.")
+        return self._again(item, now, asked)
+
+    def reprocess(self, item_id: str, now: datetime, asked: Asked, *, fresh: bool = False) -> QueueItem:
+        """Make any item due at once, a finished one too; what is whole in the library is verified and linked again.
+
+        With ``fresh`` it is fetched anew from Twitch, and what lies in the library stays until the new one has stood
+        every check. Raises `RequestRefused` while it is at work.
+        """
+        item = self._queue.lock(item_id)
+        sentence = "Asked for anew; what is there stays until the new one is proven." if fresh else _AGAIN_SENTENCE
+        return self._again(item, now, asked, fresh=fresh, sentence=sentence)
+
+    def set_priority(self, item_id: str, priority: int, now: datetime, asked: Asked) -> QueueItem:
+        """Items of a higher priority go first; raises `RequestRefused` beyond plus or minus `HIGHEST_PRIORITY`."""
+        if abs(priority) > HIGHEST_PRIORITY:
+            raise RequestRefused(f"A priority lies between -{HIGHEST_PRIORITY} and {HIGHEST_PRIORITY}.")
+        item = self._queue.lock(item_id)
+        if item.priority == priority:
+            return item
+        sentence = f"It was {item.priority} and is {priority}."
+        return self._change(item, now, asked, {"priority": priority}, kind="priority", sentence=sentence)
+
+    def set_skip_upload(self, item_id: str, skip: bool, now: datetime, asked: Asked) -> QueueItem:
+        """Whether the item is never published; one that is being published is not stopped by this."""
+        item = self._queue.lock(item_id)
+        if item.skip_upload is skip:
+            return item
+        sentence = "It is not to be published." if skip else "It may be published."
+        return self._change(item, now, asked, {"skip_upload": int(skip)}, kind="upload", sentence=sentence)
+
+    # --- how it is done ----------------------------------------------------------------------------------------------
+
+    def _again(
+        self,
+        item: QueueItem,
+        now: datetime,
+        asked: Asked,
+        *,
+        fresh: bool | None = None,  # None: as it is
+        sentence: str = _AGAIN_SENTENCE,
+    ) -> QueueItem:
+        """The same as the operator's statement, with an event that names the request."""
+        if item.download_state in RUNNING:
+            raise RequestRefused(
+                f"Item {item.twitch_vod_id} is at work ({item.download_state}).", remedy="Cancel it first."
+            )
+        fresh = item.fresh if fresh is None else fresh
+        if item.download_state is _S.PENDING and item.not_before is None and item.fresh is fresh:
+            return item
+        values = {**_AGAIN, "fresh": int(fresh)}
+        return self._queue.take_over(item, now, values, asked=asked, code=RESET, sentence=sentence)
+
+    def _change(
+        self, item: QueueItem, now: datetime, asked: Asked, values: dict[str, Any], *, kind: str, sentence: str
+    ) -> QueueItem:
+        """Write what is no move; the generation stays, and a run at work goes on."""
+        self._connection.execute(
+            update(vods).where(vods.c.twitch_vod_id == item.twitch_vod_id).values({**values, "updated_at": now})
+        )
+        EventLog(self._connection).append(
+            item.twitch_vod_id, at=now, kind=kind, sentence=sentence, corr=asked.corr, asked_by=asked.by
+        )
+        return self._queue.lock(item.twitch_vod_id)
