@@ -34,7 +34,7 @@ from vodkeep_standin.scenario.builtin import scenario_named
 from vodkeep_standin.scenario.model import Scenario, Video
 from vodkeep_standin.serving.http import HttpFront
 from vodkeep_standin.serving.proxy import CertificateAuthority, Proxy
-from vodkeep_standin.serving.requestlog import RequestLog
+from vodkeep_standin.serving.requestlog import KEPT, RequestLog
 from vodkeep_standin.serving.routes import Route
 from vodkeep_standin.serving.targets import Targets
 from vodkeep_standin.usher.vod import ROUTES as USHER_ROUTES
@@ -134,12 +134,13 @@ async def running_standin(
     proxy_port: int = 0,
     ca_path: Path | None = None,
     speed: float = 1.0,
+    kept_requests: int = KEPT,
 ) -> AsyncIterator[Standin]:
     """Serve ``scenario`` (an object or the name of a built-in one) until the block is left.
 
-    Missing media is built first, which takes seconds. ``speed`` is scenario seconds per real second. Without
-    ``ca_path`` the CA goes into a temporary file that is removed at the end. Raises ``MediaBuildError`` and ``OSError``
-    (port taken).
+    Missing media is built first, which takes seconds. ``speed`` is scenario seconds per real second, ``kept_requests``
+    how many requests the log remembers. Without ``ca_path`` the CA goes into a temporary file that is removed at the
+    end. Raises ``MediaBuildError`` and ``OSError`` (port taken).
     """
     if isinstance(scenario, str):
         scenario = scenario_named(scenario)
@@ -149,7 +150,7 @@ async def running_standin(
     faults = Faults(scenario.seed)
     for rule in scenario.faults:
         faults.add_rule(rule)
-    log = RequestLog()
+    log = RequestLog(kept_requests)
     authority = CertificateAuthority()
     world = World(scenario, StandinClock(speed=speed), media, base_url="")
     control = [*CONTROL_ROUTES, *fault_routes(faults), *request_routes(log)]

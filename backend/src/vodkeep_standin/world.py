@@ -37,6 +37,8 @@ class Grant:
 
     serial: int
     video_id: str
+    user_agent: str = ""
+    """What the program that asked for it called itself; tells runs apart."""
 
 
 class World:
@@ -178,10 +180,10 @@ class World:
             return "nauth_token_expired"
         return None
 
-    def issue_grant(self, video: Video) -> str:
+    def issue_grant(self, video: Video, user_agent: str = "") -> str:
         """A new key for the edge; it is the first part of every playlist and segment path."""
         key = self._secret(10)
-        self.grants[key] = Grant(len(self.grants) + 1, video.id)
+        self.grants[key] = Grant(len(self.grants) + 1, video.id, user_agent)
         return key
 
     def _signature(self, value: str) -> str:

@@ -46,10 +46,10 @@ class Line:
 
 
 class RequestLog:
-    """The latest requests, oldest first. May be used from any thread."""
+    """The latest ``kept`` requests, oldest first. May be used from any thread."""
 
-    def __init__(self) -> None:
-        self._lines: deque[Line] = deque(maxlen=KEPT)
+    def __init__(self, kept: int = KEPT) -> None:
+        self._lines: deque[Line] = deque(maxlen=kept)
         self._changed = threading.Condition()
 
     def write(self, entry: RequestEntry, line: Line | None = None) -> Line:

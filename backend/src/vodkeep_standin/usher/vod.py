@@ -28,7 +28,8 @@ async def vod_playlist(call: Call) -> Reply:
         return _problem(call, 403, problem, "Access token is not valid")
     if video.sub_only:
         return _problem(call, 403, "vod_manifest_restricted", "Manifest is restricted")
-    return text_reply(render_multivariant_playlist(call.world, video), HLS_TYPE)
+    grant = call.world.issue_grant(video, call.headers.get("User-Agent", ""))
+    return text_reply(render_multivariant_playlist(call.world, video, grant), HLS_TYPE)
 
 
 def _problem(call: Call, status: int, code: str, sentence: str) -> Reply:
@@ -39,9 +40,8 @@ def _problem(call: Call, status: int, code: str, sentence: str) -> Reply:
     return reply
 
 
-def render_multivariant_playlist(world: World, video: Video) -> str:
+def render_multivariant_playlist(world: World, video: Video, grant: str) -> str:
     """All qualities of a video. Links lead to the plain HTTP edge, so clients without the proxy can follow."""
-    grant = world.issue_grant(video)
     media = world.media_of(video)
     server_time = f"{world.clock.now().timestamp():.2f}"
     lines = [
