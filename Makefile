@@ -56,6 +56,10 @@ ui: ## Build the web pages from frontend/
 	@if [ -f frontend/package.json ]; then cd frontend && npm ci --no-audit --no-fund && npm run build; \
 	else echo "There is no web UI to build yet: the service brings its own plain status page."; fi
 
+.PHONY: chaos
+chaos: environment ## Kill, freeze, fill and cut everything for 10 minutes; ARGS="--seed 7 --minutes 2 --database sqlite"
+	@cd backend/tests && PYTHONPATH=../src:. exec ../../$(BIN)/python -m support.chaos $(ARGS)
+
 .PHONY: bench
 bench: bench-demux bench-capture ## Run every measurement (bench/README.md says which there are)
 

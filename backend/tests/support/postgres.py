@@ -65,10 +65,14 @@ class PostgresServer:
 
     PostgreSQL refuses to run as root; then it runs as ``postgres`` or ``nobody``. Where ``setpriv`` exists the server
     dies with the process that started it, whatever kills that.
+
+    Nothing reaches the disk for the sake of durability. With ``keeps_commits`` what was committed survives a
+    ``crash`` all the same; without, the last fraction of a second does not.
     """
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, keeps_commits: bool = False) -> None:
         remove_leftovers()
+        self._keeps_commits = keeps_commits
         self.password = secrets.token_hex(8)
         self.folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=_roomy_parent()))
         (self.folder / "owner").write_text(f"{os.getpid()} {_started_at(os.getpid())}")
@@ -126,7 +130,8 @@ class PostgresServer:
             str(self._binaries / "postgres"),
             *("-D", str(self._data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1"),
             *("-c", "unix_socket_directories=", "-c", "max_connections=60", "-c", "shared_buffers=16MB"),
-            *("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"),
+            *("-c", "fsync=off", "-c", f"synchronous_commit={'on' if self._keeps_commits else 'off'}"),
+            *("-c", "full_page_writes=off"),
             # Beside the data, so that a killed server leaves nothing in the machine's shared memory.
             *("-c", "dynamic_shared_memory_type=mmap"),
             *("-c", "autovacuum=off", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
@@ -153,10 +158,17 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Stop the server and all its connections at once, as an outage does."""
+        self._end(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+
+    def crash(self) -> None:
+        """End the server without a word to anybody (its immediate mode); the next start has to recover."""
+        self._end(signal.SIGQUIT, signal.SIGKILL)
+
+    def _end(self, *signals: signal.Signals) -> None:
         if self._process is None:
             return
         self.resume()
-        for wanted in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        for wanted in signals:
             self._process.send_signal(wanted)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)

@@ -25,16 +25,16 @@ STARTUP_S = 60.0
 
 
 class ServiceProcess:
-    """One run of ``vodkeep run``."""
+    """One run of ``vodkeep run``, with ``arguments`` behind it."""
 
-    def __init__(self, env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, env: Mapping[str, str], cwd: Path, *arguments: str) -> None:
         self.raw: list[str] = []
         self.url = ""
         self._lines: list[LogLine] = []
         self._changed = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vodkeep", "run"],
+            [sys.executable, "-m", "vodkeep", "run", *arguments],
             env=dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,

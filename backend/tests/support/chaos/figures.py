@@ -1,0 +1,146 @@
+"""What a run took: how often what was done to it, what was fetched more than once, how soon it went on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from support.chaos.evidence import Evidence, Happened, Life
+from support.chaos.judge import segments_again
+from support.chaos.plan import DATABASE, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How long an item stood still because of one deed."""
+
+    kind: Kind
+    item: str
+    seconds: float
+
+
+def recoveries(evidence: Evidence) -> list[Recovery]:
+    """How long it took until the affected items made progress again: a segment was asked for, or their row moved.
+
+    Affected is what a process worked on when it was killed, stopped or frozen, or when the disk filled up. The time
+    counts from the moment at which somebody could go on: another process that captures, or the same one when it is
+    back. After an outage of the database it counts from the end of the outage to the first row that moves.
+    """
+    signs = _signs_of_progress(evidence)
+    anything = sorted(event.at for event in evidence.events)
+    found = []
+    for one in evidence.happened:
+        if one.kind in DATABASE:
+            if (first := _first_after(anything, one.ended)) is not None:
+                found.append(Recovery(one.kind, "", (first - one.ended).total_seconds()))
+        elif one.kind in (Kind.KILL, Kind.TERMINATE, Kind.FREEZE, Kind.FULL_DISK):
+            since = _could_go_on(evidence, one)
+            firsts = {item: _first_after(signs[item], since) for item in _affected(evidence, one)} if since else {}
+            found += [
+                Recovery(one.kind, item, (first - since).total_seconds())
+                for item, first in firsts.items()
+                if since is not None and first is not None
+            ]
+    return found
+
+
+def bytes_again(evidence: Evidence) -> tuple[int, int]:
+    """Bytes of segments that were sent more than once, damaged and cut-off ones included; and all that were sent."""
+    sent: Counter[tuple[str, str]] = Counter()
+    for fetch in evidence.fetches:
+        sent[(fetch.item, fetch.name)] += fetch.bytes
+    again = 0
+    for (item, name), size in sent.items():
+        stem = name.split(".")[0].split("-")[0]
+        sizes = evidence.segment_sizes.get(item, {})
+        whole = next((one for other, one in sizes.items() if other.split(".")[0] == stem), 0)
+        again += max(0, size - whole)
+    return again, sent.total()
+
+
+def report(evidence: Evidence) -> str:
+    """The figures for people."""
+    done = Counter(one.kind for one in evidence.happened)
+    lines = Counter(one.detail for one in evidence.happened if one.kind is Kind.LINE)
+    again, sent = bytes_again(evidence)
+    states = Counter(f"{row['download_state']} {row['error_code'] or ''}".strip() for row in evidence.rows.values())
+    times = recoveries(evidence)
+    runs = sum(event.target == "downloading" for event in evidence.events)
+    text = [
+        f"seed {evidence.seed}, {evidence.processes} process(es), {evidence.database}:"
+        f" {evidence.seconds:g} s of chaos, {evidence.duration_s:.0f} s in all",
+        "done to it: " + _list(done),
+        "wrong with the line: " + _list(lines),
+        "requests hit by a fault: " + _list(Counter(evidence.faults_applied)),
+        f"processes started: {len(evidence.lives)}; runs: {runs}; items: " + _list(states),
+        f"fetched more than once: {again:,} of {sent:,} bytes, {sum(segments_again(evidence).values())} whole segments",
+        "recovery: " + _quantiles([one.seconds for one in times]),
+    ]
+    by_kind: dict[Kind, list[float]] = defaultdict(list)
+    for one in times:
+        by_kind[one.kind].append(one.seconds)
+    text += [f"  after {kind}: {_quantiles(seconds)}" for kind, seconds in sorted(by_kind.items())]
+    text += [f"left out: {reason}" for reason in evidence.left_out]
+    return "\n".join(text)
+
+
+def _list(counted: Counter[str] | Counter[Kind]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counted.most_common() if number) or "nothing"
+
+
+def _quantiles(seconds: list[float]) -> str:
+    if not seconds:
+        return "nothing was affected"
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return f"p50 {at(0.5):.1f} s, p95 {at(0.95):.1f} s, max {ordered[-1]:.1f} s ({len(ordered)} times)"
+
+
+def _signs_of_progress(evidence: Evidence) -> dict[str, list[datetime]]:
+    signs: dict[str, list[datetime]] = defaultdict(list)
+    for fetch in evidence.fetches:
+        signs[fetch.item].append(fetch.at)
+    for event in evidence.events:
+        signs[event.item].append(event.at)
+    for moments in signs.values():
+        moments.sort()
+    return signs
+
+
+def _first_after(moments: list[datetime], moment: datetime) -> datetime | None:
+    place = bisect_right(moments, moment)
+    return moments[place] if place < len(moments) else None
+
+
+def _affected(evidence: Evidence, one: Happened) -> set[str]:
+    if one.life is None:
+        return {item for life in evidence.lives if life.is_up(one.began) for item in life.runs_at(one.began)}
+    life = _life(evidence, one.life)
+    if one.kind is Kind.FREEZE:
+        return set(life.runs_at(one.began))
+    # A process that is asked to stop hands back what it does, which is logged as its end.
+    return set(life.runs_at(one.began))
+
+
+def _could_go_on(evidence: Evidence, one: Happened) -> datetime | None:
+    """The first moment from which on somebody could."""
+    if one.kind is Kind.FULL_DISK:
+        return one.ended
+    # What was on its way when it happened does not count as progress.
+    begin = one.began + timedelta(seconds=0.2)
+    if any(life.works and life.number != one.life and life.is_up(begin) for life in evidence.lives):
+        return begin
+    moments = [life.began for life in evidence.lives if life.works and life.began > begin]
+    moments += [
+        end for life in evidence.lives if life.works for _, end in life.frozen if end > begin and life.is_up(end)
+    ]
+    return min(moments, default=None)
+
+
+def _life(evidence: Evidence, number: int) -> Life:
+    return next(life for life in evidence.lives if life.number == number)
