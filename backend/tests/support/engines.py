@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 
@@ -14,21 +15,23 @@ from support.pipeline_workshop import LogWatch, ScriptedCapture
 from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.leases import LeaseStore
+from vodkeep.errors import DatabaseUnavailable
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
+from vodkeep.pipeline.due import plan_due
 from vodkeep.pipeline.engine import InProcessEngine, ServedEngine
 from vodkeep.pipeline.fleet.engine import FleetEngine
 from vodkeep.pipeline.fleet.store import WORKER_PREFIX
 from vodkeep.pipeline.metrics import NoMetrics
-from vodkeep.pipeline.model import Job, QueueItem, Stage
+from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
 from vodkeep.pipeline.retry import RetryPolicy
 from vodkeep.pipeline.running import Bell, Runner
-from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner, CaptureStage
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.telemetry.log import get_logger
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def build_capture_runner(database: Database, capture: CaptureStage) -> CaptureRunner:
@@ -52,6 +55,13 @@ def announce(database: Database, holder: str, slots: int, lifetime: timedelta = 
     with database.unit_of_work() as unit:
         detail = json.dumps({"slots": {Stage.CAPTURE.value: slots}})
         LeaseStore(unit.connection).take(WORKER_PREFIX + holder, holder, lifetime, detail)
+        unit.commit()
+
+
+def cancel_row(database: Database, item_id: str) -> None:
+    """What a cancel does before it asks the engine."""
+    with database.unit_of_work() as unit:
+        ActionStore(unit.connection).cancel(item_id, SystemClock().now(), Asked(Asker.API, None))
         unit.commit()
 
 
@@ -98,28 +108,23 @@ class Crew:
                 yield engine
 
     @asynccontextmanager
-    async def planning(self) -> AsyncIterator[PipelineService]:
-        """The whole pipeline around the engine: it plans, and runs what this engine has slots for."""
-        if self._slots and self._kind == "fleet":
-            await anyio.to_thread.run_sync(announce, self.database, self._holder, self._slots)
-        log = get_logger("vod_process")
-        service = PipelineService(
-            database=self.database,
-            engine=self.engine,
-            bell=self.bell,
-            circuits=Circuits(log=log, metrics=NoMetrics()),
-            clock=self.clock,
-            log=log,
-            metrics=NoMetrics(),
-            channels=(),
-            discover=_nothing_new,
-            interval=timedelta(minutes=5),
-        )
-        with self.lines.watching():
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(service.run)
-                yield service
-                service.stop()
+    async def planning(self) -> AsyncIterator[ServedEngine]:
+        """The engine in its block, and a planner that starts whatever of the queue there is a slot for."""
+        async with self.working() as engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.tend)
+            tasks.start_soon(self._plan)
+            yield engine
+            tasks.cancel_scope.cancel()
+
+    async def _plan(self) -> None:
+        while True:
+            # A database that is away is part of some tests.
+            with suppress(DatabaseUnavailable):
+                running, slots, now = await self.engine.running(), await self.engine.slots(), self.clock.now()
+                queue = await self.database.run(partial(_load_queue, now), write=False)
+                for due in plan_due(queue, running=running, slots=slots, breakers={}, now=now):
+                    await self.engine.start(due.stage, due.item)
+            await self.bell.wait_up_to(0.5, self.clock)
 
     async def item(self, item_id: str) -> QueueItem:
         """The row as the planner sees it."""
@@ -149,5 +154,5 @@ class Crew:
             await self.lines.nth(event, count)
 
 
-async def _nothing_new(_channel: str) -> None:
-    return None
+def _load_queue(now: datetime, unit: UnitOfWork) -> list[QueueItem]:
+    return QueueStore(unit.connection).load_queue(now, limit=100)

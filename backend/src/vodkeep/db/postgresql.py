@@ -80,6 +80,12 @@ def connect(*args: Any, **parameters: Any) -> PatientConnection:
     return PatientConnection.connect(*args, **parameters)
 
 
+async def connect_to_listen(url: URL) -> psycopg.AsyncConnection[Any]:
+    """A connection outside of every pool, in autocommit, for ``LISTEN``; raises ``psycopg.OperationalError``."""
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    return await psycopg.AsyncConnection.connect(**{**parameters, **connect_arguments(url)}, autocommit=True)
+
+
 def connect_arguments(url: URL) -> dict[str, Any]:
     """Connection parameters for psycopg; what the DSN says itself wins."""
     ours: dict[str, Any] = {

@@ -8,14 +8,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from support.engines import Crew, announce
+from support.engines import Crew, announce, cancel_row
 from support.postgres import PostgresServer
 from support.queue_rows import Rows
 from vodkeep.capture.child import run_child
-from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.pipeline.action_store import ActionStore
-from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
+from vodkeep.pipeline.model import Job, QueueItem, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -44,13 +42,6 @@ def kind(kinds: tuple[str, str]) -> str:
 def database_kind(kinds: tuple[str, str]) -> str:
     """Which database; takes the place of the fixture that tests without engines use."""
     return kinds[1]
-
-
-def cancel_row(database: Database, item_id: str) -> None:
-    """What a cancel does before it asks the engine."""
-    with database.unit_of_work() as unit:
-        ActionStore(unit.connection).cancel(item_id, SystemClock().now(), Asked(Asker.API, None))
-        unit.commit()
 
 
 def leftovers(database: Database) -> list[str]:

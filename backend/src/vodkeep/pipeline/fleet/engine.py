@@ -14,7 +14,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Job as ProcrastinateJob
 from procrastinate.jobs import Status
-from procrastinate.manager import JobManager
+from procrastinate.manager import JobManager, get_channel_for_queues
 from procrastinate.worker import Worker
 
 from vodkeep.clock import Clock
@@ -22,6 +22,7 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.fleet.connector import DatabaseConnector, WorkerConnector
 from vodkeep.pipeline.fleet.leased import RunLeases
+from vodkeep.pipeline.fleet.listener import listen
 from vodkeep.pipeline.fleet.stalled import Watchman
 from vodkeep.pipeline.fleet.store import FleetStore, View, describe
 from vodkeep.pipeline.model import Job, QueueItem, Stage
@@ -95,6 +96,8 @@ class FleetEngine:
             stack.callback(self._stop_workers)
             for stage, count in self._own_slots.items():
                 workers.start_soon(self._work, stage, count, name=f"{stage} worker")
+            if self._own_slots:
+                workers.start_soon(self._listen)
             self._open = stack.pop_all()
         return self
 
@@ -160,7 +163,7 @@ class FleetEngine:
     async def tend(self) -> None:
         """Look after the other processes, once a second, until canceled.
 
-        Rings the bell when something moved, a slot became free or a worker came. A run that gave no sign of life loses
+        Rings the bell when a slot became free or a worker came. A run that gave no sign of life loses
         its ticket and its lease, so that its item is due again.
         """
         watchman = Watchman(limit_s=_DEAD_AFTER_S, longest_gap_s=_LONGEST_GAP_S)
@@ -201,6 +204,10 @@ class FleetEngine:
 
     async def _view(self) -> View:
         return await self._database.run(lambda unit: FleetStore(unit.connection).view(), write=False)
+
+    async def _listen(self) -> None:
+        channels = [*get_channel_for_queues([stage.value for stage in self._own_slots])]
+        await listen(self._database, channels, self._connector.notify, self._clock, self._log)
 
     def _stop_workers(self) -> None:
         self._stopping.set()
@@ -265,9 +272,7 @@ class FleetEngine:
 
 def _may_start_more(before: View, now: View) -> bool:
     """Whether the planner might find something that it could not find ``before``."""
-    return (
-        now.last_event != before.last_event or now.slots != before.slots or len(now.running()) < len(before.running())
-    )
+    return now.slots != before.slots or len(now.running()) < len(before.running())
 
 
 def _task_name(stage: Stage) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text, update
 
 from vodkeep.db.leases import LeaseStore
-from vodkeep.db.tables import events, leases
+from vodkeep.db.tables import leases
 from vodkeep.pipeline.fleet.stalled import Sign
 from vodkeep.pipeline.model import Job, Stage
 
@@ -51,7 +51,6 @@ class View:
     tickets: tuple[Ticket, ...]
     runs: Mapping[str, Run]  # by item id
     slots: Mapping[Stage, int]  # of all live workers
-    last_event: int = field(default=0)  # grows with every move of an item
 
     def running(self) -> list[Job]:
         """What is handed over or at work, each item once."""
@@ -73,7 +72,7 @@ class FleetStore:
 
     def view(self) -> View:
         """The fleet as it is now."""
-        return View(self._tickets(), self._runs(), self._slots(), self._last_event())
+        return View(self._tickets(), self._runs(), self._slots())
 
     def drop_run(self, item_id: str, run: Run) -> bool:
         """Take the lease from a run that was seen to be dead; ``False`` when it has been renewed since."""
@@ -115,10 +114,6 @@ class FleetStore:
                 count = said.get(stage) if isinstance(said, dict) else None
                 slots[stage] += count if isinstance(count, int) else 0
         return slots
-
-    def _last_event(self) -> int:
-        last: int | None = self._connection.execute(select(func.max(events.c.id))).scalar()
-        return last or 0
 
 
 def describe(job: Job) -> dict[str, Any]:
