@@ -36,6 +36,7 @@ from vodkeep.db.instance_lock import hold_instance_lock
 from vodkeep.db.wait import prepare_database
 from vodkeep.errors import SettingsError
 from vodkeep.keep.library import Library
+from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
@@ -143,6 +144,7 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
             pipeline=settings.pipeline,
             clock=clock,
             data_dir=settings.storage.data_dir,
+            actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
             work=runner,
             missing_credentials=missing_credentials(settings),
         )

@@ -52,6 +52,9 @@ class Site:
     def head(self, path: str, **options: Any) -> Any:
         return self.http.head(self.url + path, **options)
 
+    def send(self, method: str, path: str, **options: Any) -> Any:
+        return self.http.request(method, self.url + path, **options)
+
     async def json(self, path: str, *, status: int = 200, **options: Any) -> Any:
         async with self.get(path, **options) as answer:
             assert answer.status == status, await answer.text()
@@ -70,6 +73,19 @@ class Site:
     @property
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+
+async def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is a problem with this status and code; returns it."""
+    body = await answer.read()
+    assert answer.status == status, body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found: dict[str, Any] = json.loads(body)
+    assert found["status"] == status
+    assert found["code"] == code
+    assert found["type"] == f"urn:vodkeep:problem:{code}"
+    assert found["corr"] == answer.headers["X-Correlation-ID"]
+    return found
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Site]]

@@ -12,11 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from vodkeep import __version__
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
+from vodkeep.pipeline.actions import Actions
 from vodkeep.settings import PipelineSettings, WebSettings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
+from vodkeep.web.actions import action_routes, form_routes
+from vodkeep.web.cross_site import CrossSiteMiddleware
 from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
 from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
@@ -47,6 +50,7 @@ class WebDeps:
     pipeline: PipelineSettings
     clock: Clock
     data_dir: Path
+    actions: Actions
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
     versions: Mapping[str, str] = field(default_factory=dict)  # of tools: "yt-dlp", "ffmpeg", ...
@@ -79,9 +83,12 @@ def create_app(deps: WebDeps) -> FastAPI:
         )
     )
     app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
+    app.include_router(action_routes(deps.actions, deps.reader, deps.work))
+    app.include_router(form_routes(deps.actions, deps.reader))
     app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))
     app.include_router(page_routes(load_assets()))
     # Last added is outermost.
+    app.add_middleware(CrossSiteMiddleware)
     app.add_middleware(
         AccessMiddleware, credentials=credentials_of(deps.web), throttle=_throttle(deps.web), clock=deps.clock
     )

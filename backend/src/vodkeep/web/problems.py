@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vodkeep.errors import DatabaseUnavailable, RateLimited, TransientError, VodkeepError
+from vodkeep.errors import DatabaseUnavailable, RateLimited, RequestRefused, TransientError, UnknownItem, VodkeepError
 from vodkeep.telemetry.correlation import current_corr
 
 MEDIA_TYPE = "application/problem+json"
@@ -162,9 +162,13 @@ async def _on_our_error(_request: Request, error: Exception) -> Response:
 
 
 def response_for(error: VodkeepError) -> Response:
-    """The answer to one of our own errors: what the database or a peer does to us is a 503, the rest a 500."""
+    """The answer to one of our own errors: a person's request that cannot be done, what is done to us, or a bug."""
     headers: dict[str, str] = {}
     match error:
+        case UnknownItem():
+            status = HTTPStatus.NOT_FOUND
+        case RequestRefused():
+            status = HTTPStatus.CONFLICT
         case DatabaseUnavailable():
             status = HTTPStatus.SERVICE_UNAVAILABLE
         case RateLimited():

@@ -86,6 +86,8 @@ class StoredVod:
     downloaded_path: str | None
     youtube_url: str | None
     completeness: float | None
+    priority: int
+    skip_upload: bool
     created_at: datetime
     updated_at: datetime
 
@@ -285,6 +287,8 @@ def _select_vods() -> Select[Any]:
         vods.c.progress_updated_at,
         vods.c.downloaded_path,
         vods.c.youtube_url,
+        vods.c.priority,
+        vods.c.skip_upload,
         vods.c.completeness,
         vods.c.created_at,
         vods.c.updated_at,
@@ -315,6 +319,8 @@ def _vod(row: RowMapping) -> StoredVod:
         progress_updated_at=row["progress_updated_at"],
         downloaded_path=row["downloaded_path"],
         youtube_url=row["youtube_url"],
+        priority=row["priority"],
+        skip_upload=bool(row["skip_upload"]),
         completeness=row["completeness"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -194,6 +194,8 @@ class Vod(BaseModel):
     completeness: float | None = Field(description="0 to 1: the share of the timeline that is here.")
     media: MediaLinks
     youtube_url: str | None
+    priority: int = Field(description="Higher goes first.")
+    skip_upload: bool = Field(description="It is never published.")
     updated_at: datetime
 
 
@@ -215,6 +217,7 @@ class TimelineEvent(BaseModel):
     sentence: str
     remedy: str
     corr: str | None
+    asked_by: str | None = Field(description="Where a person asked for it: `cli`, `api`, `admin`, `sql`.")
 
 
 class Stretch(BaseModel):
@@ -337,6 +340,7 @@ def vod_detail_of(
                 sentence=event.sentence,
                 remedy=event.remedy,
                 corr=event.corr,
+                asked_by=event.asked_by,
             )
             for event in events
         ],
@@ -368,6 +372,8 @@ def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
         if here
         else MediaLinks(),
         "youtube_url": vod.youtube_url,
+        "priority": vod.priority,
+        "skip_upload": vod.skip_upload,
         "updated_at": vod.updated_at,
     }
 

@@ -18,8 +18,9 @@ import structlog
 from support.clock import FakeClock
 from support.web_site import Serve, Site
 from vodkeep.db.engine import Database
+from vodkeep.pipeline.actions import Actions
 from vodkeep.settings import load_settings
-from vodkeep.telemetry.log import configure_logging, forget_masked_values
+from vodkeep.telemetry.log import configure_logging, forget_masked_values, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.app import WebDeps, create_app
 from vodkeep.web.reading import DatabaseStatusReader
@@ -37,6 +38,10 @@ def log_stream() -> Iterator[io.StringIO]:
     root.setLevel(level)
     structlog.reset_defaults()
     forget_masked_values()
+
+
+async def _nothing_runs(_item_id: str) -> bool:
+    return True
 
 
 @pytest.fixture
@@ -65,6 +70,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 pipeline=settings.pipeline,
                 clock=clock,
                 data_dir=data_dir,
+                actions=Actions(used, clock, get_logger("vod_process"), stop=_nothing_runs, wake=lambda: None),
             ),
             **changes,
         )

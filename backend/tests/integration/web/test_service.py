@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL, insert, text
 
 from support.clock import START, FakeClock
-from support.web_site import RunningWork, Serve, add_vod, keep_vod, moment
+from support.web_site import RunningWork, Serve, add_vod, keep_vod, moment, problem
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
@@ -31,18 +31,6 @@ pytestmark = pytest.mark.anyio
 
 TOKEN = "letmein-0123456789abcdef"
 PASSWORD = "correct-horse-battery"
-
-
-async def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
-    body = await answer.read()
-    assert answer.status == status, body
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    found: dict[str, Any] = json.loads(body)
-    assert found["status"] == status
-    assert found["code"] == code
-    assert found["type"] == f"urn:vodkeep:problem:{code}"
-    assert found["corr"] == answer.headers["X-Correlation-ID"]
-    return found
 
 
 def unreachable() -> Database:
@@ -424,7 +412,7 @@ async def test_unknown_addresses_and_methods_are_problems(serve_site: Serve) -> 
     async with serve_site() as site:
         async with site.get("/nowhere") as answer:
             await problem(answer, 404, "not_found")
-        async with site.http.post(site.url + "/status", data=b"x") as answer:
+        async with site.send("POST", "/status", json={}) as answer:
             await problem(answer, 405, "method_not_allowed")
             assert "GET" in answer.headers["Allow"]
         for path in ("/docs", "/redoc", "/static/../app.py", "/static/%2e%2e%2fapp.py", "/status/", "//status"):
@@ -638,6 +626,15 @@ async def test_the_openapi_document_describes_every_route(serve_site: Serve) -> 
         "/admin/monitor",
         "/api/v1/vods",
         "/api/v1/vods/{vod_id}",
+        "/api/v1/vods/{vod_id}/cancel",
+        "/api/v1/vods/{vod_id}/retry",
+        "/api/v1/vods/{vod_id}/reprocess",
+        "/api/v1/circuit/reset",
+        "/admin/vod/cancel",
+        "/admin/vod/retry",
+        "/admin/vod/reprocess",
+        "/admin/vod/priority",
+        "/admin/vod/skip-upload",
         "/media/{vod_id}/video.mp4",
         "/media/{vod_id}/thumbnail.jpg",
         "/media/{vod_id}/manifest.json",
@@ -647,7 +644,9 @@ async def test_the_openapi_document_describes_every_route(serve_site: Serve) -> 
     references = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
     assert references <= set(document["components"]["schemas"])
     for path, operations in document["paths"].items():
-        assert operations["get"].get("description") or operations["get"].get("summary"), path
+        for method, operation in operations.items():
+            assert operation.get("description") or operation.get("summary"), (method, path)
+            assert method == "get" or {"401", "403", "413", "415", "422", "503"} < set(operation["responses"]), path
 
 
 async def test_start_time_is_the_clocks(serve_site: Serve) -> None:

@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.clock import FakeClock
 from vodkeep.db.engine import Database
+from vodkeep.pipeline.actions import Actions
 from vodkeep.settings import load_settings
+from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.access import OPEN_PATHS
 from vodkeep.web.app import WebDeps, create_app
@@ -24,6 +26,10 @@ SOURCE = BACKEND / "src" / "vodkeep"
 # Fields that the log adds by itself or that name an exception to be shown.
 STANDARD = {"time", "level", "msg", "component", "corr"}
 NOT_FIELDS = {"exc_info"}
+
+
+async def _never(_item_id: str) -> bool:
+    raise AssertionError
 
 
 def section(title: str) -> str:
@@ -72,6 +78,7 @@ def test_every_route_is_documented_and_no_other() -> None:
             pipeline=settings.pipeline,
             clock=FakeClock(),
             data_dir=Path(),
+            actions=Actions(database, FakeClock(), get_logger("vod_process"), stop=_never, wake=lambda: None),
         )
     )
     routes = set(app.openapi()["paths"]) | {"/", "/static/{name}", "/openapi.json"}

@@ -37,6 +37,8 @@ VOD = StoredVod(
     downloaded_path=None,
     youtube_url=None,
     completeness=None,
+    priority=0,
+    skip_upload=False,
     created_at=NOW,
     updated_at=NOW,
 )
