@@ -36,10 +36,11 @@ from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import InstanceLockedError
+from vodkeep.db.leases import LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.pipeline.action_store import ActionStore
-from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.settings import Settings
@@ -47,8 +48,6 @@ from vodkeep.settings import Settings
 _POLL_S = 0.25
 # The rate on screen is the mean of so many seconds.
 _RATE_WINDOW_S = 10.0
-# A service that has not finished a cycle for so many intervals is not there (any more).
-_MISSED_CYCLES = 3
 # The longest wait of a person in front of a terminal; beyond it the command says when to come back.
 _PATIENCE = timedelta(minutes=5)
 # Before the attempt that accepts what cannot be had; the service takes its time there, a person would not.
@@ -198,9 +197,9 @@ class _Archive:
         return await self._database.run(work)
 
     async def _service_is_alive(self) -> bool:
-        last = await self._database.run(lambda unit: HealthStore(unit.connection).last_cycle(), write=False)
-        interval = self._settings.pipeline.process_interval
-        return last is not None and self._clock.now() - last < _MISSED_CYCLES * interval
+        """Whether a process is there that gives out work."""
+        processes = await self._database.run(lambda unit: LeaseStore(unit.connection).live(PROCESS_PREFIX), write=False)
+        return any(Role.WATCH in ProcessNote.read(process.detail).roles for process in processes)
 
     def _resolve_once(self, resolver: Resolver) -> Resolver:
         return _Remembering(resolver)

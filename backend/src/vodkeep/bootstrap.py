@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +14,6 @@ from pathlib import Path
 import aiohttp
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 
 from vodkeep import __version__
@@ -31,8 +32,9 @@ from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
-from vodkeep.db.engine import Database
+from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import hold_instance_lock
+from vodkeep.db.leases import LeaseStore
 from vodkeep.db.wait import prepare_database
 from vodkeep.errors import SettingsError
 from vodkeep.keep.library import Library
@@ -40,10 +42,13 @@ from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
-from vodkeep.pipeline.engine import InProcessEngine
+from vodkeep.pipeline.engines import build_engine
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
+from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
+from vodkeep.pipeline.queue_watch import watch_queue
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
+from vodkeep.pipeline.roles import ALL_ROLES, PROCESS_PREFIX, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
@@ -55,6 +60,9 @@ from vodkeep.web.app import WebDeps, create_app
 from vodkeep.web.reading import DatabaseStatusReader
 from vodkeep.web.server import Listening, serve
 
+BACKFILL = "backfill"
+"""The lease of the process that reads the channels' whole lists."""
+
 USER_AGENT = f"vodkeep/{__version__}"
 
 
@@ -63,32 +71,49 @@ class Service:
     """The running parts of ``vodkeep run``."""
 
     settings: Settings
+    roles: frozenset[Role]
     database: Database
+    ownership: Ownership
+    bell: Bell
     catalog: CatalogService
     pipeline: PipelineService
-    archivist: Archivist
     app: ASGIApp
     clock: Clock
     log: Logger
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, clock: Clock) -> AsyncIterator[Service]:
-    """Everything of the service, connected but not started; closed in reverse at the end of the block.
+async def open_service(settings: Settings, clock: Clock, roles: frozenset[Role] = ALL_ROLES) -> AsyncIterator[Service]:
+    """Everything of one process of the service, connected but not started; closed in reverse at the end of the block.
 
-    Raises `SettingsError` when DATA_DIR cannot be used or another service uses the same SQLite file.
+    Raises `SettingsError` when DATA_DIR cannot be used, another service uses the same SQLite file, or nobody could do
+    what this process does not.
     """
+    _check_roles(settings, roles)
     prepare_data_dir(settings)
     with claim_database(settings):
         database = Database(settings.database.url())
         try:
             async with open_session() as session:
-                yield _build_service(settings, clock, database, session)
+                yield _build_service(settings, clock, roles, database, session)
         finally:
             database.dispose()
 
 
-def _build_service(settings: Settings, clock: Clock, database: Database, session: aiohttp.ClientSession) -> Service:
+def _check_roles(settings: Settings, roles: frozenset[Role]) -> None:
+    if settings.database.url().get_backend_name() == "sqlite" and roles != ALL_ROLES:
+        missing = ", ".join(role for role in Role if role not in roles)
+        raise SettingsError(
+            [
+                f"SQLite belongs to one process, and nobody would do the rest ({missing}): leave --roles out, or name a"
+                " PostgreSQL database in DB_DSN, which several processes can share."
+            ]
+        )
+
+
+def _build_service(
+    settings: Settings, clock: Clock, roles: frozenset[Role], database: Database, session: aiohttp.ClientSession
+) -> Service:
     rng = random.Random()
     metrics = Metrics()
     channels = settings.twitch.channels
@@ -115,14 +140,29 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
         rng=rng,
         log=get_logger("vod_catalog"),
     )
-    bell = Bell()
-    engine = InProcessEngine(
-        {Stage.CAPTURE: runner},
-        slots={Stage.CAPTURE: settings.pipeline.max_concurrent_downloads},
-        bell=bell,
-        clock=clock,
-        log=get_logger("vod_process"),
+    ownership = Ownership(
+        database,
+        clock,
+        get_logger("vod_process"),
+        new_holder(),
+        # On SQLite the lock of the file sees to it that nobody else is there.
+        pace=ALONE if database.is_sqlite else SHARED,
     )
+    bell = Bell()
+    engine = build_engine(
+        settings,
+        database,
+        {Stage.CAPTURE: runner},
+        bell,
+        clock,
+        get_logger("vod_process"),
+        holder=ownership.holder,
+        works=Role.WORK in roles,
+    )
+
+    async def discover(channel: str) -> int:
+        return (await catalog.discover(channel)).new
+
     pipeline = PipelineService(
         database=database,
         engine=engine,
@@ -132,8 +172,11 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
         log=get_logger("vod_process"),
         metrics=metrics,
         channels=channels,
-        discover=catalog.discover,
+        discover=discover,
         interval=settings.pipeline.process_interval,
+        owner=ownership,
+        folders=archivist,
+        watches=Role.WATCH in roles,
     )
     app = create_app(
         WebDeps(
@@ -146,29 +189,64 @@ def _build_service(settings: Settings, clock: Clock, database: Database, session
             data_dir=settings.storage.data_dir,
             actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
             work=runner,
-            missing_credentials=missing_credentials(settings),
+            missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
         )
     )
-    return Service(settings, database, catalog, pipeline, archivist, app, clock, get_logger("service"))
+    return Service(settings, roles, database, ownership, bell, catalog, pipeline, app, clock, get_logger("service"))
 
 
-async def run_service(service: Service, *, task_status: TaskStatus[Listening] = anyio.TASK_STATUS_IGNORED) -> None:
+async def run_service(service: Service) -> None:
     """Serve and work until canceled; then jobs keep what they have and requests end.
 
     The web answers from the first moment, also while the database is still being waited for.
     """
-    address = bind_address(service.settings.web)
-    if address.warning:
-        service.log.warning(address.warning)
     _announce(service)
     async with anyio.create_task_group() as tasks:
-        listening: Listening = await tasks.start(partial(serve, service.app, address.host, address.port))
-        service.log.info("listening", url=listening.url)
-        task_status.started(listening)
-        await prepare_database(service.database, service.clock, service.log)
-        await service.pipeline.sweep(service.archivist.leftovers(), service.archivist.tidy)
-        tasks.start_soon(service.catalog.run_backfill_forever)
-        await service.pipeline.run()
+        if Role.WEB in service.roles:
+            address = bind_address(service.settings.web)
+            if address.warning:
+                service.log.warning(address.warning)
+            listening: Listening = await tasks.start(partial(serve, service.app, address.host, address.port))
+            service.log.info("listening", url=listening.url)
+        database, ownership = service.database, service.ownership
+        await prepare_database(database, service.clock, service.log)
+        if database.is_sqlite:
+            await database.run(_release_all)
+        async with ownership, anyio.create_task_group() as owned:
+            owned.start_soon(
+                partial(
+                    ownership.keep, f"{PROCESS_PREFIX}{ownership.holder}", anyio.sleep_forever, detail=_note(service)
+                )
+            )
+            if Role.WATCH in service.roles:
+                if database.is_sqlite:  # The engine for several processes looks by itself.
+                    owned.start_soon(watch_queue, database, service.clock, service.bell)
+                owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
+            service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
+            await service.pipeline.run()
+
+
+def _release_all(unit: UnitOfWork) -> None:
+    """Free what an earlier process left; on SQLite this one is the only one alive."""
+    LeaseStore(unit.connection).release_all()
+    unit.commit()
+
+
+def _note(service: Service) -> str:
+    """What this process says about itself to the others."""
+    settings, roles = service.settings, service.roles
+    slots = {str(Stage.CAPTURE): settings.pipeline.max_concurrent_downloads} if Role.WORK in roles else {}
+    return ProcessNote(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        roles=tuple(role for role in Role if role in roles),
+        slots=slots,
+        channels=fingerprint(settings.twitch.channels) if Role.WATCH in roles else "",
+    ).write()
+
+
+def _spelled(roles: frozenset[Role]) -> str:
+    return ",".join(role for role in Role if role in roles)
 
 
 def prepare_data_dir(settings: Settings) -> None:
@@ -333,6 +411,7 @@ def _announce(service: Service) -> None:
     log.info(
         "starting",
         version=__version__,
+        roles=_spelled(service.roles),
         channels=", ".join(settings.twitch.channels) or "none",
         data_dir=str(settings.storage.data_dir),
         database="sqlite" if service.database.is_sqlite else "postgresql",

@@ -26,11 +26,15 @@ from vodkeep.clock import SystemClock
 from vodkeep.config_command import render_config
 from vodkeep.doctor_command import examine
 from vodkeep.errors import SettingsError, VodkeepError
+from vodkeep.pipeline.roles import Role, parse_roles
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
 from vodkeep.tools_command import roll_back_tools, show_tools, upgrade_tools
 from vodkeep.verify_command import VerifyOptions
 from vodkeep.verify_command import verify as run_verify
+
+MOST_DOWNLOADS = 64
+"""What MAX_CONCURRENT_DOWNLOADS takes at most."""
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -60,11 +64,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for progr
 
 
 @app.command()
-def run(env_file: EnvFile = None) -> None:
+def run(
+    env_file: EnvFile = None,
+    roles: Annotated[
+        str,
+        typer.Option(help="What this process does of: web (the page and the API), watch (plan), work (capture)."),
+    ] = "web,watch,work",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Captures at once in this process; else MAX_CONCURRENT_DOWNLOADS."),
+    ] = None,
+) -> None:
     """Find broadcasts, keep them, and serve the status page until told to stop."""
     settings = _settings(env_file)
     configure_logging(settings.log.level, settings.log.format)
-    _end(lambda: anyio.run(_run, settings))
+    _end(lambda: anyio.run(_run, *_process(settings, roles, workers)))
 
 
 @app.command()
@@ -203,8 +217,24 @@ def _doctor(settings: Settings, as_json: bool) -> int:
     return diagnosis.code
 
 
-async def _run(settings: Settings) -> int:
-    async with open_service(settings, SystemClock()) as service, anyio.create_task_group() as tasks:
+def _process(settings: Settings, roles: str, workers: int | None) -> tuple[Settings, frozenset[Role]]:
+    """The settings and roles of this process of the service; raises `SettingsError`."""
+    try:
+        chosen = parse_roles(roles)
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
+    if workers is None:
+        return settings, chosen
+    if not 1 <= workers <= MOST_DOWNLOADS:
+        raise SettingsError([f"--workers takes a number from 1 to {MOST_DOWNLOADS}."])
+    if Role.WORK not in chosen:
+        raise SettingsError(["--workers says how many captures run at once, and this process has no role work."])
+    pipeline = settings.pipeline.model_copy(update={"max_concurrent_downloads": workers})
+    return settings.model_copy(update={"pipeline": pipeline}), chosen
+
+
+async def _run(settings: Settings, roles: frozenset[Role]) -> int:
+    async with open_service(settings, SystemClock(), roles) as service, anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_at_signal, tasks.cancel_scope)
         await run_service(service)
     get_logger("service").info("stopped")

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from support.commands import vodkeep
 from support.home import HomeOf, check_kept
 from support.service import ServiceProcess
 from support.slow import slow_segments
@@ -38,18 +39,18 @@ def test_two_services_start_together_on_an_empty_postgresql(home_of: HomeOf, pos
     together = threading.Barrier(2)
     started: list[ServiceProcess] = []
 
-    def start(port_owner: str) -> None:
+    def start() -> None:
         together.wait()
-        started.append(home.spawn(DATA_DIR=str(home.root / port_owner)))
+        started.append(home.spawn())
 
-    threads = [threading.Thread(target=start, args=(name,)) for name in ("one", "two")]
+    threads = [threading.Thread(target=start) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for service in started:
         service.wait_until_listening()
-        service.wait_for("twitch app token acquired")
+        service.wait_for("started")
         assert service.get("/readyz")[0] == 200, service.get("/readyz")
     assert len(home.sql("SELECT version_num FROM alembic_version")) == 1
     for service in started:
@@ -75,3 +76,22 @@ def test_without_credentials_it_serves_and_says_what_is_missing(home_of: HomeOf)
     status, body, _ = service.get("/readyz")
     assert status == 503
     assert b"missing_credentials" in body
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--roles", "web,sleep"), "there is no role 'sleep'"),
+        (("--roles", ""), "there is no role ''"),
+        (("--roles", "web"), "nobody would do the rest (watch, work)"),
+        (("--roles", "watch,work"), "nobody would do the rest (web)"),
+        (("--roles", "web,watch", "--workers", "2"), "this process has no role work"),
+        (("--workers", "0"), "--workers takes a number from 1 to 64"),
+    ],
+)
+def test_a_process_that_cannot_be_is_refused(home_of: HomeOf, arguments: tuple[str, ...], words: str) -> None:
+    home = home_of()
+    told = vodkeep(home, "run", *arguments)
+    assert told.returncode == 2
+    assert words in " ".join(told.stderr.split())
+    assert not home.data_dir.exists(), "nothing was begun"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,7 @@ import structlog
 from support.clock import FakeClock
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
+from vodkeep.db.leases import Lease
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
@@ -102,6 +103,10 @@ class ScriptedCapture:
         """Only remembered: the scripted capture leaves nothing behind."""
         self.tidied.append(item_id)
 
+    def leftovers(self) -> list[str]:
+        """Nothing lies about."""
+        return []
+
     async def nth(self, number: int) -> Capturing:
         """The ``number``-th capture that began (from 1), once it has."""
         with anyio.fail_after(PATIENCE_S):
@@ -145,6 +150,35 @@ class LogWatch:
             await self._said.wait()
 
 
+class Alone:
+    """Implements ``pipeline.service.Owner`` for the only process there is."""
+
+    holder = "alone"
+
+    def __init__(self) -> None:
+        self._kept: set[str] = set()
+
+    async def keep(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        *,
+        wanted: Callable[[Collection[Lease]], bool] = lambda _live: True,
+    ) -> None:
+        """Run the work."""
+        assert wanted([])
+        self._kept.add(name)
+        await work()
+
+    def holds(self, name: str) -> bool:
+        """Everything that is kept."""
+        return name in self._kept
+
+    async def confirm(self, name: str) -> None:
+        """Nobody else is there to take it."""
+        assert name in self._kept
+
+
 class Workshop:
     """A pipeline, its parts, and what it said."""
 
@@ -154,7 +188,7 @@ class Workshop:
         clock: FakeClock,
         *,
         channels: tuple[str, ...] = ("chan",),
-        discover: Callable[[str], Awaitable[object]] | None = None,
+        discover: Callable[[str], Awaitable[int]] | None = None,
         slots: int = 1,
         threshold: int = 3,
         max_attempts: int = 3,
@@ -191,6 +225,8 @@ class Workshop:
             channels=channels,
             discover=discover or _nothing_new,
             interval=timedelta(minutes=1),
+            owner=Alone(),
+            folders=self.capture,
             publishes=publishes,
         )
 
@@ -234,5 +270,5 @@ class Workshop:
             return await self.lines.nth(event, count)
 
 
-async def _nothing_new(_channel: str) -> None:
-    return None
+async def _nothing_new(_channel: str) -> int:
+    return 0

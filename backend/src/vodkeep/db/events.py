@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from vodkeep.db.tables import events
 
@@ -68,3 +68,7 @@ class EventLog:
         query = select(events).where(events.c.twitch_vod_id == twitch_vod_id).order_by(events.c.id.desc())
         rows = self._connection.execute(query.limit(limit)).all()
         return [Event(*row) for row in reversed(rows)]
+
+    def newest(self) -> int:
+        """The id of the newest event of all; 0 before the first."""
+        return self._connection.execute(select(func.max(events.c.id))).scalar() or 0

@@ -36,21 +36,26 @@ class Circuits:
         )
         if probe_failed or (after.is_open and not before.is_open):
             self._metrics.circuit_opened(channel)
-        self._show(channel, after, again=probe_failed, by="attempt")
+        self._show(channel, after, again=probe_failed, by="attempt", tell=True)
 
-    def observe(self, breakers: Mapping[str, Breaker], channels: Collection[str], *, mark: int) -> None:
+    def observe(
+        self, breakers: Mapping[str, Breaker], channels: Collection[str], *, mark: int, tell: bool = True
+    ) -> None:
         """Show what ``kv`` says, also when an operator changed it; ``channels`` always have a gauge.
 
-        What an attempt has told since ``mark`` is newer than what was read and stays.
+        What an attempt has told since ``mark`` is newer than what was read and stays. Without ``tell`` only the gauge
+        moves: another process writes the log lines.
         """
         for channel in {*channels, *breakers, *self._open}:
             if self._changed.get(channel, 0) <= mark:
-                self._show(channel, breakers.get(channel, CLOSED), again=False, by="kv")
+                self._show(channel, breakers.get(channel, CLOSED), again=False, by="kv", tell=tell)
 
-    def _show(self, channel: str, breaker: Breaker, *, again: bool, by: str) -> None:
+    def _show(self, channel: str, breaker: Breaker, *, again: bool, by: str, tell: bool) -> None:
+        self._metrics.circuit_open(channel, breaker.is_open)
+        if not tell:
+            return
         known = self._open.get(channel, False)
         self._open[channel] = breaker.is_open
-        self._metrics.circuit_open(channel, breaker.is_open)
         if breaker.is_open and (again or not known):
             self._log.warning(
                 "circuit opened",

@@ -1,21 +1,28 @@
 """The pipeline at work: discover, plan, start, again and again.
 
-Three tasks. The *cycle* runs every ``interval``: it discovers each channel, writes when it ran, and rings the bell.
-The *planner* sleeps until the bell rings (a cycle, a free slot, a request) or the next wait is over, then loads the
-queue, asks :func:`~vodkeep.pipeline.due.plan_due` and starts what is due. The *engine* runs the jobs. A hanging
-discovery therefore never holds up a download, and a backoff of two seconds is two seconds.
+Each channel has a *watch*, which discovers it every ``interval``. The *cycle* notes every ``interval`` that the service
+lives, and clears away. The *planner* sleeps until the bell rings (something new, a free slot, a request) or the next
+wait is over, then loads the queue, asks :func:`~vodkeep.pipeline.due.plan_due` and starts what is due. The *engine*
+runs the jobs. A hanging discovery therefore never holds up a download, and a backoff of two seconds is two seconds.
+
+Of several processes on one database, one at a time does each of these: the one that has its lease.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
+from vodkeep.db.leases import Lease, LeaseStore
 from vodkeep.errors import DatabaseUnavailable, VodkeepError
 from vodkeep.pipeline.breaker import Breaker, Gate, gate
 from vodkeep.pipeline.circuits import Circuits
@@ -25,20 +32,29 @@ from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.metrics import PipelineMetrics
 from vodkeep.pipeline.model import Job, QueueItem, Stage
 from vodkeep.pipeline.running import Bell
+from vodkeep.pipeline.shares import ChannelShares
 from vodkeep.pipeline.store import FenceLost, QueueStore
 from vodkeep.telemetry.correlation import bind_corr
 from vodkeep.telemetry.log import Logger
 
-Discover = Callable[[str], Awaitable[object]]
-"""Looks for new VODs of a channel (its login) and stores them."""
+Discover = Callable[[str], Awaitable[int]]
+"""Looks for new VODs of a channel (its login), stores them, and tells how many there were."""
 
 # Rows read per planning. Far more than slots, so that a few whose channel shuts meanwhile do not matter.
 _QUEUE_WINDOW = 200
 
 _DISCOVERIES_AT_ONCE = 4
 
+# What nobody holds is kept this long, so that its token goes on growing.
+_FORGET_LEASES = timedelta(days=1)
+
 # Waits between tries while the database is away.
 _DATABASE_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+PLANNER = "planner"
+PERIODIC = "periodic"
+CHANNEL_PREFIX = "channel:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,45 @@ class _Seen:
     next_at: datetime | None
 
 
+class Owner(Protocol):
+    """Says what this process may do, when others could do it too."""
+
+    @property
+    def holder(self) -> str:
+        """The name of this process."""
+        ...
+
+    async def keep(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        *,
+        wanted: Callable[[Collection[Lease]], bool] = ...,
+    ) -> None:
+        """Run ``work`` whenever, and only while, ``name`` is this process's."""
+        ...
+
+    def holds(self, name: str) -> bool:
+        """Whether ``name`` is this process's at this moment."""
+        ...
+
+    async def confirm(self, name: str) -> None:
+        """Return if ``name`` is this process's; else end the work it guards, which this is called from."""
+        ...
+
+
+class WorkFolders(Protocol):
+    """The folders that captures work in."""
+
+    def leftovers(self) -> list[str]:
+        """The ids of the items that have one. Blocking."""
+        ...
+
+    async def tidy(self, item_id: str) -> None:
+        """Remove the folder of an item whose row says that it is in the library, unless it is in use."""
+        ...
+
+
 class PipelineService:
     """Keeps the channels' broadcasts; one per process."""
 
@@ -73,6 +128,9 @@ class PipelineService:
         channels: tuple[str, ...],
         discover: Discover,
         interval: timedelta,
+        owner: Owner,
+        folders: WorkFolders,
+        watches: bool = True,
         publishes: bool = False,
     ) -> None:
         self._database = database
@@ -85,7 +143,12 @@ class PipelineService:
         self._channels = channels
         self._discover = discover
         self._interval_s = interval.total_seconds()
+        self._owner = owner
+        self._folders = folders
+        self._watches = watches
         self._publishes = publishes
+        self._discoveries = anyio.CapacityLimiter(_DISCOVERIES_AT_ONCE)
+        self._shares = ChannelShares(channels, owner.holder)
         self._stopping = anyio.Event()
         self._database_away = False
         self._measured: set[str] = set()
@@ -93,11 +156,14 @@ class PipelineService:
         self._settled = False
 
     async def run(self) -> None:
-        """Work until canceled or :meth:`stop`; returns once every job has ended and handed its item back."""
+        """Work until canceled or :meth:`stop`; returns once every job here has ended and handed its item back."""
         async with self._engine, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._engine.tend)
-            tasks.start_soon(self._run_planner)
-            tasks.start_soon(self._run_cycles)
+            tasks.start_soon(self._every_interval, self._show_figures)
+            if self._watches:
+                tasks.start_soon(self._owner.keep, PLANNER, self._plan_forever)
+                tasks.start_soon(self._owner.keep, PERIODIC, self._run_cycles)
+                for channel in self._channels:
+                    tasks.start_soon(self._watch, channel)
             await self._stopping.wait()
             self._log.info("stopping")
             tasks.cancel_scope.cancel()
@@ -109,13 +175,6 @@ class PipelineService:
     def wake(self) -> None:
         """Look at the queue now: something in it has changed."""
         self._bell.ring()
-
-    async def sweep(self, leftovers: Collection[str], tidy: Callable[[str], Awaitable[None]]) -> None:
-        """Clear away the work folders of items that were finished just before the process was killed."""
-        done = await self._database.run(lambda unit: QueueStore(unit.connection).in_library(leftovers), write=False)
-        for item_id in sorted(done):
-            await tidy(item_id)
-            self._log.info("leftovers removed", vod_id=item_id)
 
     async def jobs(self) -> list[Job]:
         """The jobs at work."""
@@ -129,15 +188,25 @@ class PipelineService:
         seen = await self._database.run(lambda unit: self._look(unit, now, running, slots), write=False)
         self._circuits.observe(seen.breakers, self._channels, mark=mark)
         for item in seen.captured:
+            await self._owner.confirm(PLANNER)
             await self._settle(item, now)
         self._settled = not seen.captured
-        due = plan_due(seen.queue, running=running, slots=slots, breakers=seen.breakers, now=now)
-        started = [one for one in due if await self._engine.start(one.stage, one.item, probe=one.probe)]
+        started = []
+        for one in plan_due(seen.queue, running=running, slots=slots, breakers=seen.breakers, now=now):
+            await self._owner.confirm(PLANNER)
+            if await self._engine.start(one.stage, one.item, probe=one.probe):
+                started.append(one)
         if seen.captured or any(one.probe for one in started):
             # What was read did not show all there is: captured items come in windows, and the rows of a channel that
             # may only start one probe can have hidden those of others.
             self._bell.ring()
         return Plan(tuple(one.item.twitch_vod_id for one in started), seen.next_at)
+
+    async def _plan_forever(self) -> None:
+        self._settled = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._engine.tend)
+            tasks.start_soon(self._run_planner)
 
     async def _run_planner(self) -> None:
         tries = 0
@@ -157,41 +226,22 @@ class PipelineService:
             else:
                 await self._bell.wait_up_to(wait_s, self._clock)
 
-    async def _run_cycles(self) -> None:
-        while True:
-            started = self._clock.monotonic()
-            await self._cycle()
-            await self._clock.sleep(max(0.0, self._interval_s - (self._clock.monotonic() - started)))
+    async def _watch(self, channel: str) -> None:
+        """Discover the channel every ``interval``, as long as it is ours to watch."""
 
-    async def _cycle(self) -> None:
-        limiter = anyio.CapacityLimiter(_DISCOVERIES_AT_ONCE)
-        async with anyio.create_task_group() as tasks:
-            for channel in self._channels:
-                tasks.start_soon(self._discover_channel, channel, limiter)
-        now = self._clock.now()
+        discover = partial(self._discover_channel, channel)
+        await self._owner.keep(
+            f"{CHANNEL_PREFIX}{channel}",
+            partial(self._every_interval, discover),
+            wanted=self._shares.wants(channel),
+        )
 
-        def work(unit: UnitOfWork) -> dict[str, int]:
-            HealthStore(unit.connection).note_cycle(now)
-            depths = QueueStore(unit.connection).depths()
-            unit.commit()
-            return depths
-
-        try:
-            depths = await self._database.run(work)
-        except DatabaseUnavailable as error:
-            self._note_database(error)
-        else:
-            self._show_depths(depths)
-            self._log.debug("cycle", queue_depth=sum(depths.values()))
-        for channel in self._channels:
-            self._metrics.cycle(channel)
-        self._bell.ring()
-
-    async def _discover_channel(self, channel: str, limiter: anyio.CapacityLimiter) -> None:
-        async with limiter:
+    async def _discover_channel(self, channel: str) -> None:
+        async with self._discoveries:
             with bind_corr():
                 try:
-                    await self._discover(channel)
+                    if await self._discover(channel):
+                        self._bell.ring()
                 except DatabaseUnavailable as error:
                     self._note_database(error)
                 except VodkeepError as error:
@@ -200,6 +250,59 @@ class PipelineService:
                     )
                 except Exception:  # noqa: BLE001 - the task ends here
                     self._log.exception("discovery ended in a bug", channel=channel)
+        self._metrics.cycle(channel)
+
+    async def _run_cycles(self) -> None:
+        await self._every_interval(self._cycle)
+
+    async def _cycle(self) -> None:
+        try:
+            await self._note_cycle()
+            await self._sweep()
+        except DatabaseUnavailable as error:
+            self._note_database(error)
+        self._bell.ring()
+
+    async def _note_cycle(self) -> None:
+        now = self._clock.now()
+
+        def work(unit: UnitOfWork) -> dict[str, int]:
+            HealthStore(unit.connection).note_cycle(now)
+            LeaseStore(unit.connection).forget(_FORGET_LEASES)
+            depths = QueueStore(unit.connection).depths()
+            unit.commit()
+            return depths
+
+        depths = await self._database.run(work)
+        self._show_depths(depths)
+        self._log.debug("cycle", queue_depth=sum(depths.values()))
+
+    async def _sweep(self) -> None:
+        """Clear away the work folders of items that were finished just before their process was killed."""
+        leftovers = await anyio.to_thread.run_sync(self._folders.leftovers)
+        if not leftovers:
+            return
+        done = await self._database.run(lambda unit: QueueStore(unit.connection).in_library(leftovers), write=False)
+        for item_id in sorted(done):
+            await self._folders.tidy(item_id)
+            self._log.info("leftovers removed", vod_id=item_id)
+
+    async def _show_figures(self) -> None:
+        """Keep the gauges right in a process that leaves the planning to another."""
+        if self._owner.holds(PLANNER) and self._owner.holds(PERIODIC):
+            return
+        mark = self._circuits.mark()
+        with suppress(DatabaseUnavailable):
+            depths, breakers = await self._database.run(_read_figures, write=False)
+            self._show_depths(depths)
+            self._circuits.observe(breakers, self._channels, mark=mark, tell=False)
+
+    async def _every_interval(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` now and then each ``interval``, from one beginning to the next."""
+        while True:
+            started = self._clock.monotonic()
+            await work()
+            await self._clock.sleep(max(0.0, self._interval_s - (self._clock.monotonic() - started)))
 
     def _look(self, unit: UnitOfWork, now: datetime, running: list[Job], slots: Mapping[Stage, int]) -> _Seen:
         store = QueueStore(unit.connection)
@@ -243,3 +346,7 @@ class PipelineService:
             else:
                 self._log.info("the database is back")
         self._database_away = away
+
+
+def _read_figures(unit: UnitOfWork) -> tuple[dict[str, int], dict[str, Breaker]]:
+    return QueueStore(unit.connection).depths(), HealthStore(unit.connection).load_breakers()

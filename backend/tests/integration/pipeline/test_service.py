@@ -26,9 +26,10 @@ from vodkeep.pipeline.model import Asked, Asker
 pytestmark = pytest.mark.anyio
 
 
-async def _hang(_channel: str) -> None:
-    """A discovery that never ends, so that no cycle rings the bell."""
+async def _hang(_channel: str) -> int:
+    """A discovery that never ends."""
     await anyio.sleep_forever()
+    return 0
 
 
 async def test_a_free_slot_is_filled_without_waiting_for_the_cycle(
@@ -65,10 +66,12 @@ async def test_each_cycle_discovers_every_channel_and_starts_what_it_found(
 ) -> None:
     seen: list[tuple[str, datetime]] = []
 
-    async def discover(channel: str) -> None:
+    async def discover(channel: str) -> int:
         seen.append((channel, clock.now()))
         if channel == "b" and len(seen) > 2:
             rows.add("found", channel="b")
+            return 1
+        return 0
 
     shop = Workshop(database, clock, channels=("a", "b"), discover=discover)
     async with shop.running():
@@ -96,9 +99,10 @@ async def test_a_discovery_that_fails_stops_neither_the_cycle_nor_other_channels
 ) -> None:
     rows.add("1", channel="good")
 
-    async def discover(channel: str) -> None:
+    async def discover(channel: str) -> int:
         if channel == "bad":
             raise error
+        return 0
 
     shop = Workshop(database, clock, channels=("bad", "good"), discover=discover)
     async with shop.running():
