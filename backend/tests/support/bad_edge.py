@@ -102,6 +102,7 @@ class BadEdge:
         self.url = url  # with a slash at the end
         self.contents: dict[str, bytes] = {}
         self.ended = threading.Event()
+        self.connections = 0  # that came about, as far as the first byte
         self._lock = threading.Condition(threading.RLock())
         self._spoiled: dict[str, Iterator[Answer]] = {}
         self._every: tuple[Answer, int] | None = None
@@ -200,11 +201,11 @@ def _converse(sock: socket.socket, edge: BadEdge, context: ssl.SSLContext | None
 
 
 @contextmanager
-def running_bad_edge(context: ssl.SSLContext | None = None) -> Iterator[BadEdge]:
-    """A `BadEdge` on a port of its own for the time of the block; with ``context`` it speaks TLS."""
+def running_bad_edge(context: ssl.SSLContext | None = None, *, port: int = 0) -> Iterator[BadEdge]:
+    """A `BadEdge` for the time of the block, without ``port`` on one of its own; with ``context`` it speaks TLS."""
     sockets: list[socket.socket] = []
     threads: list[threading.Thread] = []
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+    with socket.create_server(("127.0.0.1", port), backlog=128) as server:
         edge = BadEdge(f"{'https' if context else 'http'}://127.0.0.1:{server.getsockname()[1]}/vod/")
 
         def accept() -> None:
@@ -214,6 +215,7 @@ def running_bad_edge(context: ssl.SSLContext | None = None) -> Iterator[BadEdge]
                 except OSError:
                     return
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                edge.connections += 1
                 sockets.append(sock)
                 threads.append(threading.Thread(target=_converse, args=(sock, edge, context), daemon=True))
                 threads[-1].start()

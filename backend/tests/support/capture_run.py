@@ -33,8 +33,16 @@ VIDEO_ID = "2301"
 class KnownPlaylist:
     """A resolver that has the answer already, or knows that there is none any more."""
 
-    def __init__(self, url: str, *, format_id: str = "chunked", gone: PermanentError | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        format_id: str = "chunked",
+        gone: PermanentError | None = None,
+        other_urls: tuple[str, ...] = (),
+    ) -> None:
         self._url = url
+        self._other_urls = other_urls
         self._format_id = format_id
         self._gone = gone
 
@@ -56,6 +64,7 @@ class KnownPlaylist:
             thumbnail_url=None,
             chapters=(),
             resolver="test",
+            other_urls=self._other_urls,
         )
 
 

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -63,6 +63,22 @@ class GoneError(Exception):
         self.status = status
 
 
+class HostUnreachableError(NetworkError):
+    """No connection to ``host`` came about, a name and a port: nobody there, or nobody whom we trust."""
+
+    def __init__(self, sentence: str, host: str) -> None:
+        super().__init__(sentence)
+        self.host = host
+
+
+# Told apart from a connection that broke: that one says that somebody is there.
+_NO_CONNECTION = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+)
+
+
 class _Exchange:
     """One wait for the network that another thread can end."""
 
@@ -70,6 +86,7 @@ class _Exchange:
         self._lock = threading.Lock()
         self._shutdown: Callable[[], object] | None = None
         self.is_cut = False
+        self.url = ""  # what is asked for, after redirections
         self.waits_since = time.monotonic()  # what it waits for now; infinity: for something of our own
 
     def attach(self, shutdown: Callable[[], object]) -> None:
@@ -284,12 +301,17 @@ class MediaClient:
         with self._watched(cancel) as exchange:
             _sending.exchange = exchange
             try:
-                response = self._request(url, {**self._headers, **extra})
+                response = self._request(url, {**self._headers, **extra}, exchange)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if cancel.is_set():
                     raise CanceledError from error
                 if exchange.is_cut:
                     raise self._too_slow() from error
+                if isinstance(error, _NO_CONNECTION):
+                    host = urlsplit(exchange.url).netloc
+                    raise HostUnreachableError(
+                        f"The media server {host} cannot be reached ({_reason(error)}).", host
+                    ) from error
                 raise NetworkError(f"The media server gave no answer ({_reason(error)}).") from error
             finally:
                 _sending.exchange = None
@@ -299,9 +321,10 @@ class MediaClient:
             _raise_for_status(status, wait_s)
         return response
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> urllib3.HTTPResponse:
+    def _request(self, url: str, headers: Mapping[str, str], exchange: _Exchange) -> urllib3.HTTPResponse:
         timeout = Timeout(connect=self._patience.connect_s, read=self._patience.silence_s)
         for _ in range(_MOST_REDIRECTIONS + 1):
+            exchange.url = url
             response = self._pool.request(
                 "GET", url, headers=headers, preload_content=False, redirect=False, retries=False, timeout=timeout
             )

@@ -13,6 +13,9 @@ The two look alike when only bad segments are left, as they are when a capture w
 segment is given up, another one must have been asked for and fetched since its last failure but one; when none has,
 one that was kept before is fetched again, as a *witness*.
 
+A host to which no connection comes about is judged as a whole, see `vodkeep.capture.hosts`: its segments are *put off*
+while one of them tries, and are holes without a request once that has been in vain.
+
 Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are
 held, in buffers that are used again, and one at a time is taken apart, always by the same thread. Fresh pages for each
 body would cost more than everything else that is done with it.
@@ -30,8 +33,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from vodkeep.capture.download import CanceledError, GoneError, MediaClient
+from vodkeep.capture.download import CanceledError, GoneError, HostUnreachableError, MediaClient
 from vodkeep.capture.fragment import InitTracks, read_fragment
+from vodkeep.capture.hosts import Hosts, Turn
 from vodkeep.capture.model import ByteRange, Hole, HoleCause, MediaPlaylist, Segment
 from vodkeep.capture.pace import Pace
 from vodkeep.capture.patience import Patience
@@ -128,11 +132,13 @@ class SegmentFetcher:
         self._addresses = _Addresses(refresh)
         self._lock = threading.Condition()
         self._queue: deque[Segment] = deque()
+        self._put_off: list[Segment] = []  # until somebody has found out whether their host lives
         self._busy = 0
         self._body_bytes = _ASSUMED_BODY_BYTES
         self._holes: dict[int, Hole] = {}
         self._patience = patience
         self._health = _Health(patience.outage_s)
+        self.hosts = Hosts(patience.given_up_s)  # which of them can be reached
         self._witnesses: dict[str, Segment] = {}  # by host, the one kept last at the end
         self._testimony = threading.Lock()
         self._appending = threading.Lock()
@@ -177,8 +183,9 @@ class SegmentFetcher:
 
     def _work(self, hands: _Hands) -> None:
         while (segment := self._take()) is not None:
+            end: Hole | Turn | None = None
             try:
-                hole = self._fetch_one(segment, hands)
+                end = self._fetch_one(segment, hands)
             except CanceledError:
                 self.wake()
                 return
@@ -186,17 +193,26 @@ class SegmentFetcher:
                 self._end_with(error)
                 return
             finally:
-                with self._lock:
-                    self._busy -= 1
-                    self._lock.notify_all()
-            if hole is not None:
-                self._note_hole(hole)
+                self._give_back(segment, put_off=end is Turn.WAIT)
+            if isinstance(end, Hole):
+                self._note_hole(end)
+
+    def _give_back(self, segment: Segment, *, put_off: bool) -> None:
+        """Nobody works on ``segment`` any more."""
+        with self._lock:
+            self._busy -= 1
+            if put_off:
+                self._put_off.append(segment)
+            if self.hosts.ended(segment.media_sequence) or not self.hosts.is_any_tried:
+                self._queue.extend(self._put_off)
+                self._put_off.clear()
+            self._lock.notify_all()
 
     def _take(self) -> Segment | None:
         """The next segment, once a slot is free; None when there is nothing left to do."""
         with self._lock:
-            while not self._cancel.is_set() and not self._stop.is_set() and self._queue:
-                if self._busy < self._slots():
+            while not self._cancel.is_set() and not self._stop.is_set() and (self._queue or self._put_off):
+                if self._queue and self._busy < self._slots():
                     self._busy += 1
                     return self._queue.popleft()
                 self._lock.wait()
@@ -242,6 +258,8 @@ class SegmentFetcher:
                 witnesses = list(self._witnesses.values())[-_MOST_WITNESSES:]
             for witness in reversed(witnesses):
                 for uri in self._addresses.of(witness)[1]:
+                    if self.hosts.is_down(urlsplit(uri).netloc):
+                        continue
                     asked = time.monotonic()
                     try:
                         self._dismantle(
@@ -255,8 +273,8 @@ class SegmentFetcher:
 
     # --- one segment ---------------------------------------------------------------------------------------------
 
-    def _fetch_one(self, segment: Segment, hands: _Hands) -> Hole | None:
-        """Try until the segment is kept (None) or its tries are used up (a hole)."""
+    def _fetch_one(self, segment: Segment, hands: _Hands) -> Hole | Turn | None:
+        """Try until the segment is kept (None), its tries are used up (a hole), or it is put off (`Turn.WAIT`)."""
         sequence = segment.media_sequence
         if segment.gap:
             return Hole(sequence, HoleCause.GAP, "the publisher marked it as absent")
@@ -265,9 +283,30 @@ class SegmentFetcher:
         while True:
             generation, uris = self._addresses.of(segment)
             uri = uris[min(alternative, len(uris) - 1)]
+            host = urlsplit(uri).netloc
+            turn = self.hosts.turn(host, sequence)
+            if turn is Turn.WAIT:
+                return turn
+            if turn is Turn.GIVE_UP and self._is_alive(self.hosts.down_since(host)):
+                return Hole(sequence, HoleCause.UNREACHABLE, f"its media server {host} cannot be reached")
             asked = time.monotonic()
             try:
-                self._keep(segment, uri, hands)
+                self._ask(segment, uri, host, hands)
+            except HostUnreachableError as error:
+                self._note_failure(error)
+                most_tries = TRIES_UNREACHABLE
+                if error.host == host:
+                    if self.hosts.failed(host, sequence):
+                        self._look_elsewhere(host, generation)
+                    if urlsplit(self._addresses.of(segment)[1][0]).netloc != host:
+                        alternative = 0
+                        continue
+                    if self.hosts.turn(host, sequence) is Turn.WAIT:
+                        return Turn.WAIT
+                    most_tries = self.hosts.most_tries(host)
+                if tries.used_up(HoleCause.UNREACHABLE, most_tries) and self._is_alive(tries.failed_before):
+                    return Hole(sequence, HoleCause.UNREACHABLE, str(error))
+                self._pause(tries.count(HoleCause.UNREACHABLE), None)
             except GoneError as error:
                 if alternative + 1 < len(uris):
                     alternative += 1
@@ -304,6 +343,25 @@ class SegmentFetcher:
                 self._health.succeeded(asked)
                 self._note_witness(segment)
                 return None
+
+    def _ask(self, segment: Segment, uri: str, host: str, hands: _Hands) -> None:
+        try:
+            self._keep(segment, uri, hands)
+        except (HostUnreachableError, CanceledError):
+            raise
+        except Exception:
+            self.hosts.answered(host)
+            raise
+        self.hosts.answered(host)
+
+    def _look_elsewhere(self, host: str, generation: int) -> None:
+        """Nobody is at ``host``: ask where the segments are now."""
+        self._log.warning("media server cannot be reached", host=host)
+        try:
+            self._addresses.renew(generation)
+        except TransientError as error:
+            # The others go on with the addresses that they have.
+            self._log.warning("playlist cannot be resolved again", reason=str(error))
 
     def _keep(self, segment: Segment, uri: str, hands: _Hands) -> None:
         buffer = self._take_buffer()
@@ -415,6 +473,8 @@ class _Addresses:
 
     def __init__(self, refresh: Callable[[], MediaPlaylist]) -> None:
         self._refresh = refresh
+        self._renewing = threading.Lock()
+        self._renewals = 0
         self._lock = threading.Lock()
         self._generation = 0
         self._renewed: dict[int, Segment] = {}
@@ -426,13 +486,16 @@ class _Addresses:
 
     def renew(self, seen_generation: int) -> bool:
         """Resolve again unless another worker has just done so; False when that has been done often enough."""
-        with self._lock:
+        with self._renewing:
             if seen_generation < self._generation:
                 return True
-            if self._generation >= self._MAX_RENEWALS:
+            if self._renewals >= self._MAX_RENEWALS:
                 return False
-            self._generation += 1
-            self._renewed = {segment.media_sequence: segment for segment in self._refresh().segments}
+            self._renewals += 1
+            renewed = {segment.media_sequence: segment for segment in self._refresh().segments}
+            with self._lock:
+                self._generation += 1
+                self._renewed = renewed
             return True
 
 

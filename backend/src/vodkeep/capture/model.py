@@ -100,6 +100,7 @@ class ResolvedVod:
     thumbnail_url: str | None
     chapters: tuple[Chapter, ...]
     resolver: str  # tool and version, for the manifest
+    other_urls: tuple[str, ...] = ()  # playlists of the same rendition at other hosts
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,3 +18,5 @@ class Patience:
     retry_after_cap_s: float = 60.0
     # Failures without any success between them for this long are an outage. A restart of an edge takes about ten.
     outage_s: float = 15.0
+    # A host that could not be reached is left alone for so long.
+    given_up_s: float = 60.0

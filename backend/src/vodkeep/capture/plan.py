@@ -89,6 +89,7 @@ def _read_plan(folder: Path) -> SavedPlan | None:
                 **{
                     **resolved,
                     "date": datetime.fromisoformat(resolved["date"]) if resolved["date"] else None,
+                    "other_urls": tuple(resolved.get("other_urls", ())),
                     "chapters": tuple(Chapter(**chapter) for chapter in resolved["chapters"]),
                 }
             ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from vodkeep.quality import AUDIO, Kind, Quality
 
@@ -24,6 +26,7 @@ class Rendition:
     fps: float  # 0 when nobody says
     bitrate_bps: int  # as announced; 0 when nobody says
     source: bool  # what the broadcaster sent, not made anew by Twitch
+    other_urls: tuple[str, ...] = ()  # where the same is to be had from other hosts
 
     @property
     def has_picture(self) -> bool:
@@ -32,13 +35,31 @@ class Rendition:
 
 
 def choose_rendition(listed: object, wish: Quality) -> Rendition | None:
-    """The rendition for ``wish`` among ``formats`` of ``yt-dlp -J``, whatever that holds.
+    """The rendition for ``wish`` among ``formats`` of ``yt-dlp -J``, whatever that holds; see `_choose`."""
+    renditions = read_renditions(listed)
+    chosen = _choose(renditions, wish)
+    return with_twins(chosen, renditions) if chosen is not None else None
+
+
+def with_twins(chosen: Rendition, renditions: Sequence[Rendition]) -> Rendition:
+    """``chosen`` with the addresses of its redundant streams (RFC 8216 section 6.2.4): the same, from other hosts."""
+
+    def form(one: Rendition) -> tuple[object, ...]:
+        return one.height, one.fps, one.bitrate_bps, one.source
+
+    hosts = {urlsplit(one.url).netloc: one.url for one in reversed(renditions) if form(one) == form(chosen)}
+    hosts.pop(urlsplit(chosen.url).netloc, None)
+    # Where nobody says how many bits there are, nothing tells that two are the same.
+    return replace(chosen, other_urls=tuple(reversed(hosts.values()))) if chosen.bitrate_bps else chosen
+
+
+def _choose(renditions: Sequence[Rendition], wish: Quality) -> Rendition | None:
+    """The one for ``wish``.
 
     ``best``: the highest; of several, the source, then the most frames, then the most bits. A height: exactly that,
     else the next lower one, else the next higher one. Sound alone only when it is asked for or nothing else exists;
     when it is asked for and not offered, the smallest picture. None when nothing usable is listed.
     """
-    renditions = read_renditions(listed)
     pictures = [one for one in renditions if one.has_picture]
     sounds = [one for one in renditions if not one.has_picture]
     if wish == AUDIO:
@@ -70,7 +91,7 @@ def read_renditions(listed: object) -> list[Rendition]:
 
 def _read(entry: dict[str, Any]) -> Rendition | None:
     name, url, protocol = (_text(entry.get(key)) for key in ("format_id", "url", "protocol"))
-    if not name or not protocol.startswith("m3u8") or not url.startswith(("http://", "https://")):
+    if not name or not protocol.startswith("m3u8") or not _is_address(url):
         return None
     if entry.get("has_drm") is True or (entry.get("acodec") == "none" and entry.get("vcodec") != "none"):
         return None
@@ -93,6 +114,13 @@ def _read(entry: dict[str, Any]) -> Rendition | None:
         bitrate_bps=int(_number(entry.get("tbr")) * 1000),
         source="source" in note.lower() or name.lower() == "chunked" or "/chunked/" in url,
     )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).netloc)
+    except ValueError:
+        return False
 
 
 def _bits(rendition: Rendition) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
-from vodkeep.capture.rendition import Rendition, choose_rendition, read_renditions
+from vodkeep.capture.rendition import Rendition, choose_rendition, read_renditions, with_twins
 from vodkeep.capture.tool_messages import ToolMessage, ToolVerdict, classify_tool_output
 from vodkeep.capture.tools import Origin, ToolCommand, ToolShelf
 from vodkeep.errors import (
@@ -240,6 +240,7 @@ def read_resolved(
         duration_s=duration_s,
         still_recording=info.get("is_live") is True,
         playlist_url=url,
+        other_urls=rendition.other_urls if rendition is not None else (),
         format_id=rendition.format_id if rendition is not None else _text(info.get("format_id")) or "",
         bitrate_bps=int(bitrate_kbps * 1000) if bitrate_kbps else None,
         thumbnail_url=_thumbnail(info),
@@ -255,7 +256,7 @@ def read_rendition(output: bytes, video_id: str, rendition: str) -> ResolvedVod:
     def choose(_: str, listed: object) -> Rendition | None:
         usable = read_renditions(listed)
         offered.extend(one.format_id for one in usable)
-        return next((one for one in usable if one.format_id == rendition), None)
+        return next((with_twins(one, usable) for one in usable if one.format_id == rendition), None)
 
     resolved = read_resolved(output, video_id, choose)
     if resolved.format_id == rendition:

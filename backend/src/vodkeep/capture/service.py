@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.from_thread
@@ -73,6 +74,7 @@ from vodkeep.disk import disk_errors
 from vodkeep.errors import (
     DiskFull,
     Incomplete,
+    NetworkError,
     PermanentError,
     ServerError,
     StillRecording,
@@ -340,13 +342,8 @@ class _Capture:
     async def _resolve(self) -> tuple[ResolvedVod, MediaPlaylist]:
         video_id = self._folder.video_id
         resolved = await self._tools.resolver.resolve(video_id, self._rendition)
-
-        def fetch() -> tuple[str, MediaPlaylist]:
-            text = self._client.fetch_text(resolved.playlist_url, self._cancel)
-            return text, parse_media_playlist(text, resolved.playlist_url)
-
         try:
-            text, playlist = await self._in_thread(lambda: ask_again(fetch, self._tools.patience, self._cancel))
+            resolved, text, playlist = await self._in_thread(partial(self._fetch_playlist, resolved))
         except GoneError as error:
             raise ServerError(f"The playlist of VOD {video_id} cannot be had: {error}.") from error
         except PlaylistError as error:
@@ -369,6 +366,26 @@ class _Capture:
         if lost:
             self._log.warning("segments are no longer on offer", segments=lost)
         return resolved, planned
+
+    def _fetch_playlist(self, resolved: ResolvedVod) -> tuple[ResolvedVod, str, MediaPlaylist]:
+        """The playlist from the first host that has it, the address noted; blocking."""
+        urls = (resolved.playlist_url, *resolved.other_urls)
+        hosts = self._fetcher.hosts if self._fetcher is not None else None
+        down = [url for url in urls if hosts is not None and hosts.is_down(urlsplit(url).netloc)]
+
+        def fetch() -> tuple[ResolvedVod, str, MediaPlaylist]:
+            failure: Exception | None = None
+            for url in sorted(urls, key=down.__contains__):
+                try:
+                    text = self._client.fetch_text(url, self._cancel)
+                    return replace(resolved, playlist_url=url), text, parse_media_playlist(text, url)
+                except (GoneError, PlaylistError, NetworkError, ServerError) as error:
+                    failure = failure or error
+            assert failure is not None
+            raise failure
+
+        # Somebody else is finding out already whether a host that is down comes back.
+        return fetch() if len(down) == len(urls) else ask_again(fetch, self._tools.patience, self._cancel)
 
     def _plan(self, playlist: MediaPlaylist, meter: Meter) -> list[Segment]:
         """The segments that are still wanted; those that the journal proves are entered in ``meter``."""

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
@@ -465,7 +465,7 @@ async def test_a_host_that_is_dead(
     """Three segments lie on a host that nobody can reach: holes, and no outage, because the others come."""
     dead = ("2.ts", "6.ts", "7.ts")  # The last ones too: when they fail, nothing succeeds any more.
     with untrusted_host() as untrusted:
-        url = {"closed": closed_port(), "unknown": "http://media.invalid/vod/", "untrusted": untrusted}[host]
+        url = {"closed": closed_port(), "unknown": "http://media.invalid/vod/", "untrusted": untrusted.url}[host]
         uris = [f"{url}{name}" if everywhere or name in dead else name for name in bodies]
         edge.contents["index.m3u8"] = playlist_of(uris)
         service = service_at()
@@ -484,10 +484,102 @@ async def test_a_host_that_is_dead(
 
 
 @contextmanager
-def untrusted_host() -> Iterator[str]:
-    """The address of a host whose certificate is signed by nobody we trust."""
+def untrusted_host() -> Iterator[BadEdge]:
+    """A host whose certificate is signed by nobody we trust; it counts who tried."""
     with running_bad_edge(CertificateAuthority().context("127.0.0.1")) as edge:
-        yield edge.url
+        yield edge
+
+
+MANY = 60
+# Three until it is found out, while all other connections may be trying too; and all tries of one segment.
+FOR_A_DEAD_HOST = 2 + (CONNECTIONS - 1) + 6
+
+
+def spread(edge: BadEdge, bodies: dict[str, bytes], url: str) -> list[str]:
+    """A broadcast of `MANY` segments, two of three at ``url`` and the others at ``edge``; the names of these."""
+    names = [f"{number}.ts" for number in range(MANY)]
+    edge.contents |= dict(zip(names, list(bodies.values()) * (MANY // len(bodies) + 1), strict=False))
+    uris = [name if number % 3 == 0 else f"{url}{name}" for number, name in enumerate(names)]
+    lines = playlist_of(uris).decode().replace("#EXTINF", "#EXT-X-DISCONTINUITY\n#EXTINF")
+    edge.contents["index.m3u8"] = lines.encode()
+    return names[::3]
+
+
+async def test_a_dead_host_is_tried_as_often_as_one_segment(
+    edge: BadEdge, bodies: dict[str, bytes], tmp_path: Path, service_at: ServiceOf
+) -> None:
+    """Forty segments lie there. A few connections tell that nobody is there, and one segment makes sure."""
+    with untrusted_host() as dead:
+        there = spread(edge, bodies, dead.url)
+        resolver = CountedPlaylist(f"{edge.url}index.m3u8")
+        with pytest.raises(Incomplete, match=f"{MANY - len(there)} of {MANY} segments"):
+            await capture(service_at(resolver=resolver))
+        assert proven(tmp_path) == set(there)
+        assert dead.connections <= FOR_A_DEAD_HOST
+        assert edge.counts().total() <= len(there) + 1  # a witness
+        assert resolver.resolved == 2  # It might have moved.
+        captured = await capture(service_at(resolver=resolver), accept_holes=True)
+        assert dead.connections <= 2 * FOR_A_DEAD_HOST
+    assert {hole.cause for hole in captured.holes} == {HoleCause.UNREACHABLE}
+    assert captured.completeness == pytest.approx(1 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("how", ["resolved again", "redundant"])
+async def test_another_host_is_used_where_one_is_offered(
+    how: str, edge: BadEdge, bodies: dict[str, bytes], tmp_path: Path, service_at: ServiceOf
+) -> None:
+    """The same segments lie at another host: one that the playlist names once it is resolved again, or one whose
+    playlist is a redundant variant."""
+    with untrusted_host() as dead:
+        spread(edge, bodies, dead.url)
+        good = playlist_of([f"{number}.ts" for number in range(MANY)]).decode()
+        edge.contents["good.m3u8"] = good.replace("#EXTINF", "#EXT-X-DISCONTINUITY\n#EXTINF").encode()
+
+        class Moving(CountedPlaylist):
+            async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
+                resolved = await super().resolve(video_id, rendition)
+                if how == "redundant":
+                    return replace(resolved, playlist_url=f"{dead.url}index.m3u8", other_urls=(f"{edge.url}good.m3u8",))
+                return resolved if self.resolved == 1 else replace(resolved, playlist_url=f"{edge.url}good.m3u8")
+
+        resolver = Moving(f"{edge.url}index.m3u8")
+        captured = await capture(service_at(resolver=resolver))
+        assert captured.completeness == 1.0
+        assert dead.connections <= FOR_A_DEAD_HOST
+        assert edge.counts() == dict.fromkeys((f"{number}.ts" for number in range(MANY)), 1)
+        assert resolver.resolved == (1 if how == "redundant" else 2)
+
+
+async def test_a_host_that_comes_back_is_not_given_up(
+    edge: BadEdge, bodies: dict[str, bytes], tmp_path: Path, service_at: ServiceOf
+) -> None:
+    """It starts anew, as an edge does, while everything else is fetched."""
+    url = closed_port()
+    port = int(url.split(":")[2].split("/")[0])
+    there = spread(edge, bodies, url)
+    patience = replace(IN_A_HURRY, backoff_base_s=0.1, backoff_cap_s=1.0, outage_s=15.0)
+    with ExitStack() as stack:
+
+        async def come_back() -> None:
+            await anyio.to_thread.run_sync(edge.wait_for_requests, len(there))
+            back = stack.enter_context(running_bad_edge(port=port))
+            back.contents.update(edge.contents)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come_back)
+            captured = await capture(service_at(patience=patience))
+    assert captured.completeness == 1.0
+
+
+async def test_a_host_that_was_given_up_gets_one_try_now_and_then(
+    edge: BadEdge, bodies: dict[str, bytes], tmp_path: Path, service_at: ServiceOf
+) -> None:
+    with untrusted_host() as dead:
+        spread(edge, bodies, dead.url)
+        captured = await capture(service_at(patience=replace(IN_A_HURRY, given_up_s=0.0)), accept_holes=True)
+        assert len(captured.holes) == 40
+        # One for each segment that is left when the first has tried in vain.
+        assert 30 <= dead.connections <= 40 + FOR_A_DEAD_HOST
 
 
 # --- 429, 403 ------------------------------------------------------------------------------------------------------

@@ -158,3 +158,23 @@ def test_a_wish_that_is_none_is_refused_in_words(text: str) -> None:
 @pytest.mark.parametrize("text", ["best", "audio", "720p", "1080p60"])
 def test_a_wish_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_quality(text.upper())) == text
+
+
+def test_the_same_from_other_hosts_is_told() -> None:
+    """Redundant streams, RFC 8216 section 6.2.4."""
+    twins = [
+        {**SOURCE, "format_id": f"1080p60-{number}", "url": f"https://edge{number}/index.m3u8"} for number in range(3)
+    ]
+    again = {**SOURCE, "format_id": "again", "url": "https://edge0/other.m3u8"}
+    lower = {**SOURCE, "format_id": "lower", "url": "https://edge4/index.m3u8", "tbr": 3000.0}
+    chosen = choose_rendition([*LADDER[:-1], lower, *twins, again], parse_quality("best"))
+    assert chosen is not None
+    assert (chosen.format_id, chosen.url) == ("1080p60-0", "https://edge0/index.m3u8")
+    assert chosen.other_urls == ("https://edge1/index.m3u8", "https://edge2/index.m3u8")
+
+
+def test_what_does_not_tell_its_bits_is_not_taken_for_the_same() -> None:
+    bare = [{"format_id": f"{n}", "url": f"https://edge{n}/x.m3u8", "protocol": "m3u8_native"} for n in range(2)]
+    chosen = choose_rendition(bare, parse_quality("best"))
+    assert chosen is not None
+    assert chosen.other_urls == ()
