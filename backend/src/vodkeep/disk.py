@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from vodkeep.errors import DiskFull, TransientError
@@ -14,6 +15,16 @@ from vodkeep.errors import DiskFull, TransientError
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 _HASH_CHUNK_BYTES = 4 * 1024 * 1024
+
+RESERVE_BYTES = 128 * 1024 * 1024
+"""What captures leave free, for the database, the log and what an estimate got wrong."""
+
+_ASSUMED_BITRATE_BPS = 6_000_000
+
+
+def bytes_of(duration: timedelta, bitrate_bps: int | None = None) -> int:
+    """About how much space a broadcast takes; without a bit rate, what Twitch recommends at the most."""
+    return (bitrate_bps or _ASSUMED_BITRATE_BPS) // 8 * (duration // timedelta(microseconds=1)) // 1_000_000
 
 
 @contextmanager

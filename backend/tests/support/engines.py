@@ -6,8 +6,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 
 import anyio
 
@@ -19,12 +18,12 @@ from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
-from vodkeep.pipeline.due import plan_due
 from vodkeep.pipeline.engine import InProcessEngine, ServedEngine
 from vodkeep.pipeline.fleet.engine import FleetEngine
 from vodkeep.pipeline.fleet.store import WORKER_PREFIX
 from vodkeep.pipeline.metrics import NoMetrics
 from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
+from vodkeep.pipeline.planner import Planner
 from vodkeep.pipeline.retry import RetryPolicy
 from vodkeep.pipeline.running import Bell, Runner
 from vodkeep.pipeline.stages import CaptureRunner, CaptureStage
@@ -117,13 +116,19 @@ class Crew:
             tasks.cancel_scope.cancel()
 
     async def _plan(self) -> None:
+        log = get_logger("vod_process")
+        planner = Planner(
+            database=self.database,
+            engine=self.engine,
+            circuits=Circuits(log=log, metrics=NoMetrics()),
+            clock=self.clock,
+            log=log,
+            channels=(),
+        )
         while True:
             # A database that is away is part of some tests.
             with suppress(DatabaseUnavailable):
-                running, slots, now = await self.engine.running(), await self.engine.slots(), self.clock.now()
-                queue = await self.database.run(partial(_load_queue, now), write=False)
-                for due in plan_due(queue, running=running, slots=slots, breakers={}, now=now):
-                    await self.engine.start(due.stage, due.item)
+                await planner.plan()
             await self.bell.wait_up_to(0.5, self.clock)
 
     async def item(self, item_id: str) -> QueueItem:
@@ -152,7 +157,3 @@ class Crew:
         """Return once the log has said this ``count`` times."""
         with anyio.fail_after(PATIENCE_S):
             await self.lines.nth(event, count)
-
-
-def _load_queue(now: datetime, unit: UnitOfWork) -> list[QueueItem]:
-    return QueueStore(unit.connection).load_queue(now, limit=100)

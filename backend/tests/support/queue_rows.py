@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,10 @@ class Rows:
         self._database = database
 
     def add(self, *ids: str, **values: Any) -> None:
+        self.add_each([{"twitch_vod_id": each, **values} for each in ids])
+
+    def add_each(self, several: Iterable[Mapping[str, Any]]) -> None:
+        """Rows that differ; all of them name the same columns."""
         row = {
             "channel": "chan",
             "title": "A broadcast",
@@ -27,10 +31,9 @@ class Rows:
             "duration_seconds": 3600,
             "created_at": NOW,
             "updated_at": NOW,
-            **values,
         }
         with self._database.unit_of_work() as unit:
-            unit.connection.execute(insert(vods), [{"twitch_vod_id": each, **row} for each in ids])
+            unit.connection.execute(insert(vods), [{**row, **each} for each in several])
             unit.commit()
 
     def get(self, item_id: str) -> Mapping[str, Any]:

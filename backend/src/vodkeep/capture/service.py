@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -70,7 +71,7 @@ from vodkeep.capture.verify import (
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
-from vodkeep.disk import disk_errors
+from vodkeep.disk import RESERVE_BYTES, bytes_of, disk_errors
 from vodkeep.errors import (
     DiskFull,
     Incomplete,
@@ -94,8 +95,6 @@ _NOT_OF_THE_SOURCE = frozenset({"tool_missing"})
 # After this the threads of a canceled capture are left to end by themselves; they touch nothing any more.
 _CANCEL_GRACE_S = 1.5
 _DECODED_SAMPLES = 3
-_DISK_RESERVE_BYTES = 128 * 1024 * 1024
-_ASSUMED_BITRATE_BPS = 6_000_000
 
 T = TypeVar("T")
 InitKey = tuple[str, ByteRange | None]
@@ -404,9 +403,8 @@ class _Capture:
     def _check_space(self, resolved: ResolvedVod, playlist: MediaPlaylist, meter: Meter) -> None:
         with disk_errors(self._folder.path):
             free = shutil.disk_usage(self._folder.path).free
-        bitrate = resolved.bitrate_bps or _ASSUMED_BITRATE_BPS
-        whole = bitrate // 8 * playlist.duration_us // 1_000_000
-        needed = max(0, whole - meter.kept_bytes) + _DISK_RESERVE_BYTES
+        whole = bytes_of(timedelta(microseconds=playlist.duration_us), resolved.bitrate_bps)
+        needed = max(0, whole - meter.kept_bytes) + RESERVE_BYTES
         if free < needed:
             aside = size_aside(self._folder.path)
             raise DiskFull(

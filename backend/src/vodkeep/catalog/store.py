@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from vodkeep.catalog.lifetime import shown_lifetime, was_there_before
 from vodkeep.catalog.model import BroadcasterId, Channel, Video, VodId
 from vodkeep.db.tables import channels, events, kv, oauth_tokens, vods
 from vodkeep.db.upsert import insert_or_update
@@ -65,6 +66,19 @@ class CatalogStore:
             rows = [_discovered(by_id[id_], at=now, corr=corr) for id_ in added]
             self._connection.execute(insert(events), rows)
         return Saved(added, refreshed)
+
+    def note_lifetime(self, login: str, listed: Iterable[Video], *, now: datetime) -> None:
+        """Keep what a page of Twitch's list shows about how long the channel's recordings stay there."""
+        oldest = min((video.created_at for video in listed), default=None)
+        if oldest is None:
+            return
+        days = shown_lifetime(now - oldest).days
+        known = channels.c.vod_days
+        self._connection.execute(
+            update(channels)
+            .where(channels.c.login == login, known.is_(None) | (known < days))
+            .values(vod_days=days, updated_at=now)
+        )
 
     def channel(self, login: str) -> KnownChannel | None:
         """The channel that is kept under ``login``."""
@@ -167,6 +181,7 @@ def _row(video: Video, login: str, now: datetime) -> dict[str, Any]:
         "channel": login,
         "title": stated["title"] or "",
         "description": stated["description"] or "",
+        "back_catalogue": int(was_there_before(video.created_at, now)),
         "created_at": now,
         "updated_at": now,
     }

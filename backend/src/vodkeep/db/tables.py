@@ -120,9 +120,9 @@ channels = Table(
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
 )
 
-# The stage an unprocessed row is due for; NULL while it waits for `not_before` or a person, or nothing is left to do.
-# `pipeline.due.due_stage` says the same of a row at any instant; a test holds the two together. One line, because
-# SQLAlchemy reads it back from SQLite by lines.
+# The stage a row is due for, or `done` when only its upload was left and it is not to be uploaded; NULL while it waits
+# for `not_before` or a person, or nothing is left to do. `pipeline.due.due_stage` says the same of a row at any moment,
+# and a test holds the two together. One line, because SQLAlchemy reads it back from SQLite by lines.
 DUE_STAGE = (
     "CASE"
     " WHEN processed = 1 THEN CASE WHEN download_state = 'done' AND stage = 'tidy' THEN 'tidy' END"
@@ -131,10 +131,9 @@ DUE_STAGE = (
     " WHEN download_state = 'uploading' THEN 'publish'"
     " WHEN not_before IS NOT NULL THEN NULL"
     " WHEN download_state IN ('pending', 'waiting') THEN 'capture'"
-    " WHEN download_state = 'downloaded' AND stage = 'chat' THEN 'chat'"
-    " WHEN download_state = 'downloaded' THEN 'publish'"
-    " WHEN download_state = 'failed' AND stage IN ('chat', 'publish') THEN stage"
-    " WHEN download_state = 'failed' THEN 'capture'"
+    " WHEN download_state IN ('downloaded', 'failed') AND stage = 'chat' THEN 'chat'"
+    " WHEN download_state = 'failed' AND stage <> 'publish' THEN 'capture'"
+    " WHEN download_state IN ('downloaded', 'failed') THEN CASE skip_upload WHEN 0 THEN 'publish' ELSE 'done' END"
     " END"
 )
 

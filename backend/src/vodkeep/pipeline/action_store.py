@@ -15,7 +15,7 @@ from sqlalchemy import Connection, update
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
 from vodkeep.errors import RequestRefused
-from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem, Stage
 from vodkeep.pipeline.store import RESET, QueueStore
 
 # Far more than anybody needs, and every database and queue can hold it.
@@ -30,6 +30,7 @@ _AGAIN_SENTENCE = "Asked for again."
 
 _AGAIN = {
     "download_state": _S.PENDING,
+    "stage": Stage.CAPTURE,
     "processed": 0,
     "processing_error": None,
     "error_code": None,

@@ -14,6 +14,7 @@ from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import kv
 from vodkeep.pipeline.averages import next_average
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
+from vodkeep.pipeline.due import DiskShortage
 
 STATE = "circuit_state"
 FAILURES = "circuit_failures"
@@ -22,6 +23,9 @@ OPEN_UNTIL = "circuit_open_until"
 AVG_DOWNLOAD_MS = "avg_download_ms"
 AVG_UPLOAD_MS = "avg_upload_ms"
 AVG_TOTAL_MS = "avg_total_ms"
+
+DISK_SHORTAGE = "disk_shortage"
+"""Bytes that are free and bytes that are needed, while no capture starts because of it."""
 
 LAST_PROCESS = "job_vod_process_last"
 
@@ -96,6 +100,17 @@ class HealthStore:
                 found.setdefault(channel, {})[key] = number
         return found
 
+    def load_disk_shortage(self) -> DiskShortage | None:
+        """Why no capture starts, as it was told last; ``None`` when there is room."""
+        return _shortage(self._kv.get(DISK_SHORTAGE))
+
+    def save_disk_shortage(self, shortage: DiskShortage | None, now: datetime) -> None:
+        """Tell that no capture starts, or that they go on."""
+        if shortage is None:
+            self._kv.delete(DISK_SHORTAGE)
+        else:
+            self._kv.set(DISK_SHORTAGE, f"{shortage.free_bytes} {shortage.needed_bytes}", now)
+
     def note_cycle(self, now: datetime) -> None:
         """A processing cycle ran at ``now``."""
         self._kv.set(LAST_PROCESS, _written(now), now)
@@ -137,6 +152,11 @@ def _instant(value: str | None) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def _shortage(value: str | None) -> DiskShortage | None:
+    free, _, needed = (value or "").partition(" ")
+    return DiskShortage(int(free), int(needed)) if free.isdecimal() and needed.isdecimal() else None
 
 
 def _number(value: str | None) -> float | None:

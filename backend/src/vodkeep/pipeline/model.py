@@ -3,20 +3,28 @@
 The state machine of ``vods.download_state`` is written here and nowhere else::
 
     pending ─┐
-    waiting ─┼─claim─> downloading ──> verifying ──> downloaded ──> uploading ──> done
-    failed  ─┘             │               │              └────────────────────────^
-                           └───────────────┴──> failed | parked | canceled | waiting (still live) | pending (released)
+    waiting ─┼─claim──> downloading ──> verifying ──> downloaded ──claim──> uploading ──> done
+    failed  ─┘              │               │            │  ^                │  │  ^        ^
+                            │               │            │  └───released─────┘  │  │        │
+                            │               │            └──nothing to publish──│──│────────┘
+                            v               v                                   v  └─claim── failed (publish)
+          failed | parked | canceled | waiting (still live)        failed | parked | canceled
+          pending (released)
 
-An operator's reset (``docs/operations.md``) leads from any settled state back to ``downloading``. A run that was
-killed leaves its row in a running state; the next claim takes it from there.
+``vods.stage`` says what a failed, parked or canceled row failed at, and what a downloaded one is due for. An operator's
+reset (``docs/operations.md``) leads from any settled state back to ``downloading``: it begins anew, and what is in its
+folder already is recognised there. A run that was killed leaves its row in a running state; the next claim takes it
+from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class DownloadState(StrEnum):
@@ -54,7 +62,7 @@ MOVES: Mapping[DownloadState, frozenset[DownloadState]] = {
     _S.DOWNLOADED: frozenset({_S.UPLOADING, _S.DONE, _S.PENDING, _S.CANCELED}),
     _S.UPLOADING: frozenset({_S.UPLOADING, _S.DOWNLOADED, _S.DONE, _S.FAILED, _S.PARKED, _S.CANCELED}),
     _S.DONE: frozenset({_S.DOWNLOADING, _S.PENDING}),
-    _S.FAILED: frozenset({_S.DOWNLOADING, _S.UPLOADING, _S.PENDING, _S.CANCELED}),
+    _S.FAILED: frozenset({_S.DOWNLOADING, _S.UPLOADING, _S.DOWNLOADED, _S.PENDING, _S.CANCELED}),
     _S.PARKED: frozenset({_S.DOWNLOADING, _S.PENDING, _S.CANCELED}),
     _S.CANCELED: frozenset({_S.DOWNLOADING, _S.PENDING}),
 }
@@ -64,17 +72,26 @@ class IllegalMove(Exception):
     """A move the state machine does not have; always a bug of the caller."""
 
 
-def check_move(source: DownloadState, target: DownloadState) -> None:
-    """Raise :class:`IllegalMove` unless an item may go from ``source`` to ``target``."""
-    if target not in MOVES[source]:
-        raise IllegalMove(f"an item never goes from {source} to {target}")
-
-
 class Stage(StrEnum):
-    """A unit of work with slots of its own; an engine runs one stage of one item at a time."""
+    """A unit of work with slots of its own; an engine runs one stage of one item at a time. In the order of the work.
 
-    CAPTURE = "capture"
-    PUBLISH = "publish"
+    A stage that nothing runs has no slots, and no item waits for it.
+    """
+
+    CAPTURE = "capture"  # fetch, mux, verify, put into its folder
+    CHAT = "chat"  # fetch the chat that was not recorded while it was live
+    PUBLISH = "publish"  # upload
+    TIDY = "tidy"  # remove what the work on an item left behind, once it is done
+
+
+# Moves that only an item makes whose capture had succeeded.
+_AFTER_CAPTURE = frozenset({(_S.FAILED, _S.UPLOADING), (_S.FAILED, _S.DOWNLOADED)})
+
+
+def check_move(source: DownloadState, target: DownloadState, *, stage: Stage = Stage.CAPTURE) -> None:
+    """Raise :class:`IllegalMove` unless an item that is at ``stage`` may go from ``source`` to ``target``."""
+    if target not in MOVES[source] or (stage is Stage.CAPTURE and (source, target) in _AFTER_CAPTURE):
+        raise IllegalMove(f"an item never goes from {source} to {target}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,21 @@ class QueueItem:
     skip_upload: bool = False
     downloaded_path: str | None = None  # of the video file, relative to DATA_DIR
     fresh: bool = False  # to be fetched from Twitch even if it lies whole in the library
+    stage: Stage = Stage.CAPTURE  # what is at work, has failed or comes next
+    upload_retries: int = 0  # the same as download_retries for the publish stage
+    back_catalogue: bool = False  # it was old already when the catalog first saw it
+    created_at: datetime | None = None  # when it was found, UTC
+    download_bytes: int = 0  # fetched so far, or the size of the video
+    download_total: int | None = None  # bytes; an estimate while it is fetched
+
+    @property
+    def sort_date(self) -> datetime:
+        """The start of the broadcast, or when it was found; by this the queue and the lists are sorted."""
+        return self.date or self.created_at or _LAST
+
+    def retries(self, stage: Stage) -> int:
+        """Attempts at ``stage`` that failed since its last success or a reset."""
+        return self.upload_retries if stage is Stage.PUBLISH else self.download_retries
 
     @property
     def is_reset(self) -> bool:

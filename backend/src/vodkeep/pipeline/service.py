@@ -2,8 +2,8 @@
 
 Each channel has a *watch*, which discovers it every ``interval``. The *cycle* notes every ``interval`` that the service
 lives, and clears away. The *planner* sleeps until the bell rings (something new, a free slot, a request) or the next
-wait is over, then loads the queue, asks :func:`~vodkeep.pipeline.due.plan_due` and starts what is due. The *engine*
-runs the jobs. A hanging discovery therefore never holds up a download, and a backoff of two seconds is two seconds.
+wait is over, then starts what is due (:mod:`vodkeep.pipeline.planner`). The *engine* runs the jobs. A hanging discovery
+therefore never holds up a download, and a backoff of two seconds is two seconds.
 
 Of several processes on one database, one at a time does each of these: the one that has its lease.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -24,24 +23,25 @@ from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.leases import Lease, LeaseStore
 from vodkeep.errors import DatabaseUnavailable, VodkeepError
-from vodkeep.pipeline.breaker import Breaker, Gate, gate
+from vodkeep.pipeline.breaker import Breaker
 from vodkeep.pipeline.circuits import Circuits
-from vodkeep.pipeline.due import plan_due
+from vodkeep.pipeline.due import UploadLimits
 from vodkeep.pipeline.engine import ServedEngine
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.metrics import PipelineMetrics
-from vodkeep.pipeline.model import Job, QueueItem, Stage
+from vodkeep.pipeline.model import Job
+from vodkeep.pipeline.planner import FreeSpace, Plan, Planner
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.shares import ChannelShares
-from vodkeep.pipeline.store import FenceLost, QueueStore
+from vodkeep.pipeline.store import QueueStore
 from vodkeep.telemetry.correlation import bind_corr
 from vodkeep.telemetry.log import Logger
 
 Discover = Callable[[str], Awaitable[int]]
 """Looks for new VODs of a channel (its login), stores them, and tells how many there were."""
 
-# Rows read per planning. Far more than slots, so that a few whose channel shuts meanwhile do not matter.
-_QUEUE_WINDOW = 200
+# Waits that end one after the other, thousands of them after an outage, are looked at together.
+_SHORTEST_WAIT_S = 0.25
 
 _DISCOVERIES_AT_ONCE = 4
 
@@ -55,22 +55,6 @@ _DATABASE_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 PLANNER = "planner"
 PERIODIC = "periodic"
 CHANNEL_PREFIX = "channel:"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a look at the queue brought."""
-
-    started: tuple[str, ...]  # ids
-    next_at: datetime | None  # when something becomes due by itself, UTC
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    queue: list[QueueItem]
-    captured: list[QueueItem]
-    breakers: Mapping[str, Breaker]
-    next_at: datetime | None
 
 
 class Owner(Protocol):
@@ -132,6 +116,8 @@ class PipelineService:
         folders: WorkFolders,
         watches: bool = True,
         publishes: bool = False,
+        upload_limits: UploadLimits | None = None,
+        free_space: FreeSpace | None = None,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -146,14 +132,23 @@ class PipelineService:
         self._owner = owner
         self._folders = folders
         self._watches = watches
-        self._publishes = publishes
         self._discoveries = anyio.CapacityLimiter(_DISCOVERIES_AT_ONCE)
         self._shares = ChannelShares(channels, owner.holder)
         self._stopping = anyio.Event()
         self._database_away = False
         self._measured: set[str] = set()
-        # Whether nothing is left that an earlier run, which published, meant to publish.
-        self._settled = False
+        self._planner = Planner(
+            database=database,
+            engine=engine,
+            circuits=circuits,
+            clock=clock,
+            log=log,
+            channels=channels,
+            publishes=publishes,
+            upload_limits=upload_limits,
+            free_space=free_space,
+            confirm=partial(owner.confirm, PLANNER),
+        )
 
     async def run(self) -> None:
         """Work until canceled or :meth:`stop`; returns once every job here has ended and handed its item back."""
@@ -181,29 +176,13 @@ class PipelineService:
         return await self._engine.running()
 
     async def plan(self) -> Plan:
-        """Load the queue and start what is due; raises ``DatabaseUnavailable``."""
-        now = self._clock.now()
-        running, slots = await self._engine.running(), await self._engine.slots()
-        mark = self._circuits.mark()
-        seen = await self._database.run(lambda unit: self._look(unit, now, running, slots), write=False)
-        self._circuits.observe(seen.breakers, self._channels, mark=mark)
-        for item in seen.captured:
-            await self._owner.confirm(PLANNER)
-            await self._settle(item, now)
-        self._settled = not seen.captured
-        started = []
-        for one in plan_due(seen.queue, running=running, slots=slots, breakers=seen.breakers, now=now):
-            await self._owner.confirm(PLANNER)
-            if await self._engine.start(one.stage, one.item, probe=one.probe):
-                started.append(one)
-        if seen.captured or any(one.probe for one in started):
-            # What was read did not show all there is: captured items come in windows, and the rows of a channel that
-            # may only start one probe can have hidden those of others.
+        """Look at the queue and start what is due; raises ``DatabaseUnavailable``."""
+        plan = await self._planner.plan()
+        if plan.again:
             self._bell.ring()
-        return Plan(tuple(one.item.twitch_vod_id for one in started), seen.next_at)
+        return plan
 
     async def _plan_forever(self) -> None:
-        self._settled = False
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._engine.tend)
             tasks.start_soon(self._run_planner)
@@ -211,6 +190,7 @@ class PipelineService:
     async def _run_planner(self) -> None:
         tries = 0
         while True:
+            begun = self._clock.monotonic()
             try:
                 plan = await self.plan()
             except DatabaseUnavailable as error:
@@ -220,11 +200,15 @@ class PipelineService:
             else:
                 self._note_database(None)
                 tries = 0
-                wait_s = None if plan.next_at is None else (plan.next_at - self._clock.now()).total_seconds()
+                wait_s = None if plan.next_at is None else self._seconds_until(plan.next_at, begun)
             if wait_s is None:
                 await self._bell.wait()
             else:
                 await self._bell.wait_up_to(wait_s, self._clock)
+
+    def _seconds_until(self, moment: datetime, begun: float) -> float:
+        shortest = begun + _SHORTEST_WAIT_S - self._clock.monotonic()
+        return max(shortest, (moment - self._clock.now()).total_seconds())
 
     async def _watch(self, channel: str) -> None:
         """Discover the channel every ``interval``, as long as it is ours to watch."""
@@ -303,33 +287,6 @@ class PipelineService:
             started = self._clock.monotonic()
             await work()
             await self._clock.sleep(max(0.0, self._interval_s - (self._clock.monotonic() - started)))
-
-    def _look(self, unit: UnitOfWork, now: datetime, running: list[Job], slots: Mapping[Stage, int]) -> _Seen:
-        store = QueueStore(unit.connection)
-        breakers = HealthStore(unit.connection).load_breakers()
-        shut = {channel for channel, breaker in breakers.items() if gate(breaker, now) is Gate.SHUT}
-        shut |= {job.channel for job in running if job.probe}
-        opening = [b.open_until for b in breakers.values() if b.open_until is not None and b.open_until > now]
-        occupied = sum(job.stage is Stage.CAPTURE for job in running)
-        queue: list[QueueItem] = []
-        if occupied < slots.get(Stage.CAPTURE, 0):
-            ids = [job.twitch_vod_id for job in running]
-            queue = store.load_queue(now, limit=_QUEUE_WINDOW, running=ids, shut_channels=shut)
-        captured = [] if self._publishes or self._settled else store.load_captured(limit=_QUEUE_WINDOW)
-        ripe = store.next_not_before(now)
-        return _Seen(queue, captured, breakers, min([*opening, *([ripe] if ripe else [])], default=None))
-
-    async def _settle(self, item: QueueItem, now: datetime) -> None:
-        """Finish an item that was meant to be published while publishing was on."""
-
-        def work(unit: UnitOfWork) -> None:
-            QueueStore(unit.connection).settle_captured(item, now)
-            unit.commit()
-
-        try:
-            await self._database.run(work)
-        except FenceLost:
-            self._log.debug("changed meanwhile", vod_id=item.twitch_vod_id)
 
     def _show_depths(self, depths: Mapping[str, int]) -> None:
         """Set the gauge of every channel that has or had something, so that none keeps an old figure."""

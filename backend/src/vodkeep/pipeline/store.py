@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, func, or_, select, update
 
+from vodkeep.catalog.lifetime import KEPT
 from vodkeep.db.events import EventLog
-from vodkeep.db.tables import events, queue_counts, vods
+from vodkeep.db.tables import channels, events, queue_counts, vods
 from vodkeep.errors import UnknownItem, VodkeepError
-from vodkeep.pipeline.due import DueReason, due_reason
-from vodkeep.pipeline.model import RUNNING, SETTLED, Asked, Asker, DownloadState, QueueItem, check_move
+from vodkeep.pipeline.due import TWITCH_STAGES, URGENT_WITHIN, DueReason, Publication, due_reason
+from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem, Stage, check_move
 from vodkeep.pipeline.outcome import BUG, OWN_CODES, Setback
 
 _S = DownloadState
@@ -48,6 +49,12 @@ _COLUMNS = (
     vods.c.skip_upload,
     vods.c.downloaded_path,
     vods.c.fresh,
+    vods.c.stage,
+    vods.c.upload_retries,
+    vods.c.back_catalogue,
+    vods.c.created_at,
+    vods.c.download_bytes,
+    vods.c.download_total,
 )
 
 
@@ -75,6 +82,7 @@ class Claim:
     attempt: int  # which attempt this is since the last success or reset, from 1
     reason: DueReason
     corr: str  # follows the item from the request or cycle that made it due
+    stage: Stage = Stage.CAPTURE
 
     @property
     def item_id(self) -> str:
@@ -160,35 +168,136 @@ class QueueStore:
         now: datetime,
         *,
         limit: int,
+        stage: Stage = Stage.CAPTURE,
         running: Collection[str] = (),
         shut_channels: Collection[str] = (),
     ) -> list[QueueItem]:
-        """The first ``limit`` rows, in the order of the queue, that :func:`due_reason` could call due at ``now``.
+        """The rows among which :func:`~vodkeep.pipeline.due.plan_due` chooses the first ``limit`` of a stage.
 
-        ``running`` ids and the items of ``shut_channels`` (an open breaker) are left out here and not by the
-        planner, so that they never crowd out what can run.
+        Those that Twitch deletes next, and the heads of the queues of new broadcasts and of the back-catalogue; so
+        there are up to ``limit`` of each, in no order. ``running`` ids and the items of ``shut_channels`` (an open
+        breaker) are left out here and not by the planner, so that they never crowd out what can run. A row whose
+        wait is over counts as due once :meth:`ripen` has seen it.
+
+        No part of this takes longer because more is waiting: a channel costs a look at the head of its queue.
         """
-        query = (
-            select(*_COLUMNS)
-            .where(vods.c.processed == 0, _is_due_at(now))
-            .order_by(vods.c.priority.desc(), vods.c.date.asc().nulls_last(), vods.c.twitch_vod_id)
-            .limit(limit)
-        )
-        if running:
-            query = query.where(vods.c.twitch_vod_id.not_in(running))
-        if shut_channels:
-            query = query.where(vods.c.channel.not_in(shut_channels))
-        return self._items(query)
+        looking = _Looking(stage, tuple(running), tuple(shut_channels), limit)
+        ids = self._expiring(now, looking) if stage in TWITCH_STAGES else []
+        for back_catalogue in (False, True):
+            ids += self._heads(looking, back_catalogue=back_catalogue)
+        return self._items(select(*_COLUMNS).where(vods.c.id.in_(set(ids)))) if ids else []
 
-    def next_not_before(self, now: datetime) -> datetime | None:
-        """The first instant after ``now`` at which a waiting or failed item becomes due by itself."""
-        query = select(func.min(vods.c.not_before)).where(
-            vods.c.processed == 0,
-            vods.c.not_before > now,
-            vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED]),
+    def _expiring(self, now: datetime, looking: _Looking) -> list[int]:
+        """The rows that Twitch deletes within a day; see :func:`~vodkeep.pipeline.due.expires_at`."""
+        found: list[int] = []
+        for kept in KEPT:
+            query = (
+                select(vods.c.id)
+                .join(channels, channels.c.login == vods.c.channel, isouter=True)
+                .where(
+                    *looking.rows(vods),
+                    *looking.channels(vods.c.channel),
+                    vods.c.date.is_not(None),
+                    vods.c.sort_date > now - kept,
+                    vods.c.sort_date <= now - kept + URGENT_WITHIN,
+                    func.coalesce(channels.c.vod_days, 0) <= kept.days,
+                )
+                .order_by(*_queue_order(vods))
+                .limit(looking.limit)
+            )
+            found += self._connection.execute(query).scalars()
+        return found
+
+    def _heads(self, looking: _Looking, *, back_catalogue: bool) -> list[int]:
+        """The first rows over all channels, of new broadcasts or of the back-catalogue.
+
+        An order over all rows at once would pass those of shut channels one by one. So each channel is asked for its
+        head; the first ``limit`` rows lie in the channels of the best ``limit`` heads, and the next channel's at most
+        one row less deep.
+        """
+        counted = queue_counts.c.processed == int(looking.stage is Stage.TIDY)
+        known = select(queue_counts.c.channel).where(
+            counted, queue_counts.c.n > 0, *looking.channels(queue_counts.c.channel)
         )
-        first: datetime | None = self._connection.execute(query).scalar()
+        channel = known.distinct().subquery()
+        one = vods.alias()
+        head = (
+            select(one.c.id)
+            .where(*looking.rows(one), one.c.channel == channel.c.channel, one.c.back_catalogue == int(back_catalogue))
+            .order_by(*_queue_order(one))
+            .limit(1)
+            .scalar_subquery()
+        )
+        heads = select(head.label("id")).select_from(channel).subquery()
+        best = self._connection.execute(
+            select(vods.c.id, vods.c.channel)
+            .join(heads, heads.c.id == vods.c.id)
+            .order_by(*_queue_order(vods))
+            .limit(looking.limit)
+        ).all()
+        found = [row.id for row in best]
+        for passed, row in enumerate(best):
+            if looking.limit - passed > 1:
+                query = (
+                    select(vods.c.id)
+                    .where(
+                        *looking.rows(vods),
+                        vods.c.channel == row.channel,
+                        vods.c.back_catalogue == int(back_catalogue),
+                    )
+                    .order_by(*_queue_order(vods))
+                    .limit(looking.limit - passed)
+                )
+                found += self._connection.execute(query).scalars()
+        return found
+
+    def ripen(self, now: datetime, *, limit: int = 1000) -> int:
+        """Let up to ``limit`` rows count as due whose ``not_before`` is over; returns how many there were.
+
+        Sorted by priority and date they are found at once; by the end of their waits they are not.
+        """
+        ripe = self._waiting().where(vods.c.not_before <= now).order_by(vods.c.not_before).limit(limit)
+        changed = self._connection.execute(
+            # Looked at twice: an attempt may have begun, and failed with a new wait, in between.
+            update(vods)
+            .where(vods.c.id.in_(ripe.with_only_columns(vods.c.id)), vods.c.not_before <= now)
+            .values(not_before=None)
+        )
+        return changed.rowcount
+
+    def next_not_before(self) -> datetime | None:
+        """The first instant at which a row becomes due by itself; in the past when :meth:`ripen` has work."""
+        first: datetime | None = self._connection.execute(self._waiting().order_by(vods.c.not_before).limit(1)).scalar()
         return first
+
+    def _waiting(self) -> Select[Any]:
+        return select(vods.c.not_before).where(
+            vods.c.processed == 0,
+            vods.c.not_before.is_not(None),
+            vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED, _S.DOWNLOADED]),
+        )
+
+    def load_items(self, item_ids: Collection[str]) -> list[QueueItem]:
+        """Those of ``item_ids`` that have a row."""
+        return self._items(select(*_COLUMNS).where(vods.c.twitch_vod_id.in_(item_ids))) if item_ids else []
+
+    def load_lifetimes(self, logins: Collection[str]) -> dict[str, timedelta]:
+        """How long Twitch keeps the recordings of these channels, as far as their lists have shown it."""
+        if not logins:
+            return {}
+        query = select(channels.c.login, channels.c.vod_days).where(
+            channels.c.login.in_(logins), channels.c.vod_days.is_not(None)
+        )
+        return {login: timedelta(days=days) for login, days in self._connection.execute(query)}
+
+    def load_published(self, since: datetime) -> list[Publication]:
+        """What was published after ``since``."""
+        query = (
+            select(events.c.at, vods.c.back_catalogue)
+            .join(vods, vods.c.twitch_vod_id == events.c.twitch_vod_id, isouter=True)
+            .where(events.c.at > since, events.c.from_state == "uploading", events.c.to_state == "done")
+        )
+        return [Publication(at, bool(old)) for at, old in self._connection.execute(query)]
 
     def find(self, item_id: str) -> QueueItem | None:
         """The item, or ``None`` when no row has this id."""
@@ -212,14 +321,10 @@ class QueueStore:
         query = select(vods.c.twitch_vod_id).where(vods.c.twitch_vod_id.in_(item_ids))
         return set(self._connection.execute(query).scalars())
 
-    def load_captured(self, *, limit: int) -> list[QueueItem]:
-        """Items that are in their folder and not published, oldest first."""
-        return self._items(
-            select(*_COLUMNS)
-            .where(vods.c.processed == 0, vods.c.download_state == _S.DOWNLOADED)
-            .order_by(vods.c.date)
-            .limit(limit)
-        )
+    def load_unpublishable(self, *, limit: int, publishes: bool) -> list[QueueItem]:
+        """Items in their folder of which nothing is to be published: marked so, or nothing is published at all."""
+        stages = ["done"] if publishes else ["done", Stage.PUBLISH]
+        return self._items(select(*_COLUMNS).where(vods.c.due_stage.in_(stages)).limit(limit))
 
     def load_placed(self) -> list[QueueItem]:
         """Every item that has or had a folder in the library, oldest broadcast first, whatever its state."""
@@ -234,10 +339,11 @@ class QueueStore:
         state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
         return state in RUNNING
 
-    def own_failures(self, item_id: str) -> int:
-        """Failures whose cause was the item's own since the last success or reset, from its timeline."""
+    def own_failures(self, item_id: str, stage: Stage = Stage.CAPTURE) -> int:
+        """Failures of a stage whose cause was the item's own since its capture or a reset, from its timeline."""
         timeline = select(events.c.id).where(events.c.twitch_vod_id == item_id)
-        starts = timeline.where(or_(events.c.to_state == _S.DOWNLOADED, events.c.code == RESET))
+        captured = and_(events.c.to_state == _S.DOWNLOADED, events.c.from_state == _S.VERIFYING)
+        starts = timeline.where(or_(captured, events.c.code == RESET))
         start = self._connection.execute(starts.order_by(events.c.id.desc()).limit(1)).scalar() or 0
         return self._connection.execute(
             select(func.count())
@@ -245,6 +351,7 @@ class QueueStore:
             .where(
                 events.c.twitch_vod_id == item_id,
                 events.c.id > start,
+                events.c.from_state.in_(_AT_WORK[stage]),
                 events.c.to_state == _S.FAILED,
                 events.c.code.in_(OWN_CODES),
             )
@@ -279,8 +386,8 @@ class QueueStore:
 
     # --- a run's writes ------------------------------------------------------------------------------------------
 
-    def claim(self, item: QueueItem, now: datetime, *, corr: str) -> Claim:
-        """Take ``item`` for a new run: raise its generation and set it ``downloading``.
+    def claim(self, item: QueueItem, now: datetime, *, corr: str, stage: Stage = Stage.CAPTURE) -> Claim:
+        """Take ``item`` for a new run of ``stage``: raise its generation and set it ``downloading`` or ``uploading``.
 
         An operator's reset starts the count of attempts anew. The claim carries the correlation id of the item's last
         event, so that a request or the discovery can be followed through the run; ``corr`` stands in when there
@@ -289,14 +396,16 @@ class QueueStore:
         row = self._locked(item.twitch_vod_id)
         if row is None or row.generation != item.generation or row.download_state is not item.download_state:
             raise NotDue(f"{item.twitch_vod_id} changed since it was planned")
-        reason = due_reason(row, now)
+        reason = due_reason(row, now, stage)
         if reason is None:
-            raise NotDue(f"{item.twitch_vod_id} is not due")
-        check_move(row.download_state, _S.DOWNLOADING)
+            raise NotDue(f"{item.twitch_vod_id} is not due for {stage}")
+        target = _BEGUN[stage]
+        check_move(row.download_state, target, stage=row.stage)
         anew = reason is DueReason.RESET
         values: dict[str, Any] = {
             "generation": vods.c.generation + 1,
-            "download_state": _S.DOWNLOADING,
+            "download_state": target,
+            "stage": stage,
             "processing_error": None,
             "error_code": None,
             "not_before": None,
@@ -317,20 +426,19 @@ class QueueStore:
         code, sentence = _CLAIM_WORDS[reason]
         # Requests that came in by any other way have made the item pending, and said so themselves.
         asked_by = Asker.SQL if anew else None
-        self._append(
-            item.twitch_vod_id, row.download_state, _S.DOWNLOADING, now, corr, code, sentence, asked_by=asked_by
-        )
-        retries = 0 if anew else row.download_retries
+        self._append(item.twitch_vod_id, row.download_state, target, now, corr, code, sentence, asked_by=asked_by)
         claimed = replace(
             row,
             generation=row.generation + 1,
-            download_state=_S.DOWNLOADING,
-            download_retries=retries,
+            download_state=target,
+            stage=stage,
+            download_retries=0 if anew else row.download_retries,
+            upload_retries=0 if anew else row.upload_retries,
             processing_error=None,
             error_code=None,
             not_before=None,
         )
-        return Claim(claimed, retries + 1, reason, corr)
+        return Claim(claimed, claimed.retries(stage) + 1, reason, corr, stage)
 
     def save_progress(self, claim: Claim, now: datetime, *, fetched_bytes: int, total_bytes: int | None) -> None:
         """Write how far the run is; callers keep to once a second."""
@@ -370,6 +478,7 @@ class QueueStore:
                 "completeness": completeness,
                 "download_retries": 0,
                 "fresh": 0,
+                "stage": Stage.PUBLISH,
             },
             sentence="The broadcast is whole and in its folder.",
         )
@@ -378,8 +487,13 @@ class QueueStore:
         self._move(claim, _S.DONE, now, source=_S.DOWNLOADED, values=_PROCESSED)
         return _S.DONE
 
+    def save_published(self, claim: Claim, now: datetime, *, youtube_url: str) -> None:
+        """The broadcast is public, verified; nothing is left to do."""
+        values = {**_PROCESSED, "youtube_url": youtube_url, "upload_retries": 0}
+        self._move(claim, _S.DONE, now, values=values, sentence="Published.")
+
     def save_setback(self, claim: Claim, now: datetime, setback: Setback) -> None:
-        """The attempt ended without a whole broadcast: the item waits, has failed or is parked."""
+        """The attempt ended without success: the item waits, has failed or is parked."""
         match setback.state:
             case DownloadState.WAITING:
                 self.save_waiting(claim, now, setback)
@@ -412,17 +526,17 @@ class QueueStore:
 
     def save_failed(self, claim: Claim, now: datetime, setback: Setback) -> None:
         """The attempt failed; the item is due again after ``setback.not_before``."""
-        self._move_back(claim, _S.FAILED, now, setback, _error_values(setback))
+        self._move_back(claim, _S.FAILED, now, setback, _error_values(claim, setback))
 
     def save_parked(self, claim: Claim, now: datetime, setback: Setback) -> None:
         """The item needs a person."""
-        self._move_back(claim, _S.PARKED, now, setback, _error_values(setback))
+        self._move_back(claim, _S.PARKED, now, setback, _error_values(claim, setback))
 
     def release(self, claim: Claim, now: datetime) -> None:
         """Hand the item back unfinished at a shutdown: due at the next start, no failure counted."""
         self._move(
             claim,
-            _S.PENDING,
+            _HANDED_BACK[claim.stage],
             now,
             values={"not_before": None},
             code=_RELEASED,
@@ -431,7 +545,8 @@ class QueueStore:
 
     def postpone(self, claim: Claim, now: datetime, *, until: datetime, error: VodkeepError) -> None:
         """Hand the item back untouched, because its turn has not come: due again at ``until``, nothing counted."""
-        self._move(claim, _S.PENDING, now, values={"not_before": until}, code=error.code, sentence=str(error))
+        values = {"not_before": until}
+        self._move(claim, _HANDED_BACK[claim.stage], now, values=values, code=error.code, sentence=str(error))
 
     # --- moves from outside of a run -----------------------------------------------------------------------------
 
@@ -458,7 +573,7 @@ class QueueStore:
         """
         target = DownloadState(values["download_state"])
         if target is not item.download_state:
-            check_move(item.download_state, target)
+            check_move(item.download_state, target, stage=item.stage)
         changed = self._connection.execute(
             update(vods)
             .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
@@ -507,10 +622,15 @@ class QueueStore:
         return Loss(row.download_state, Asker.SQL)
 
     def settle_captured(self, item: QueueItem, now: datetime) -> QueueItem:
-        """``downloaded`` becomes ``done`` because nothing is to be published; raises :class:`FenceLost`."""
+        """An item in its folder becomes ``done``, because nothing is to be published; raises :class:`FenceLost`."""
         current = self._locked(item.twitch_vod_id)
-        if current is None or current.generation != item.generation or current.download_state is not _S.DOWNLOADED:
+        if current is None or current.generation != item.generation or current.download_state != item.download_state:
             raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
+        if current.download_state is not _S.DOWNLOADED:
+            back = {"download_state": _S.DOWNLOADED, "stage": Stage.PUBLISH}
+            current = self.take_over(
+                current, now, back, asked=None, code=None, sentence="Its upload is not tried any more."
+            )
         values = {"download_state": _S.DONE, **_PROCESSED}
         return self.take_over(current, now, values, asked=None, code=None, sentence="Nothing is to be published.")
 
@@ -529,7 +649,7 @@ class QueueStore:
         remedy: str = "",
     ) -> None:
         source = source or self._held_state(claim)
-        check_move(source, target)
+        check_move(source, target, stage=claim.stage)
         changed = self._connection.execute(
             update(vods)
             .where(*_fence(claim), vods.c.download_state == source)
@@ -613,6 +733,30 @@ class QueueStore:
         return {login: _tally(tally) for login, tally in tallies.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """What :meth:`QueueStore.load_queue` looks for."""
+
+    stage: Stage
+    running: tuple[str, ...]  # ids
+    shut: tuple[str, ...]  # channels
+    limit: int
+
+    def rows(self, table: FromClause) -> list[ColumnElement[bool]]:
+        """Conditions on rows of ``vods``."""
+        at_work = [table.c.twitch_vod_id.not_in(self.running)] if self.running else []
+        return [table.c.due_stage == self.stage, *at_work]
+
+    def channels(self, column: ColumnElement[str]) -> list[ColumnElement[bool]]:
+        """Conditions on the channel."""
+        return [column.not_in(self.shut)] if self.shut else []
+
+
+def _queue_order(table: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """The order of :func:`~vodkeep.pipeline.due.queue_key`, which is that of an index."""
+    return (table.c.priority.desc(), table.c.sort_date, table.c.twitch_vod_id)
+
+
 class _Kind(NamedTuple):
     """A row of ``queue_counts`` without its channel."""
 
@@ -636,12 +780,24 @@ def total(counts: Iterable[QueueCounts]) -> QueueCounts:
     )
 
 
-_PROCESSED: Mapping[str, Any] = {"processed": 1, "processing_error": None, "error_code": None, "not_before": None}
+_PROCESSED: Mapping[str, Any] = {
+    "processed": 1,
+    "stage": Stage.CAPTURE,  # with which it would begin again
+    "processing_error": None,
+    "error_code": None,
+    "not_before": None,
+}
+
+# What a claim makes of a row, in which states its run can fail, and what it becomes when it is handed back.
+_BEGUN = {Stage.CAPTURE: _S.DOWNLOADING, Stage.PUBLISH: _S.UPLOADING}
+_AT_WORK = {Stage.CAPTURE: (_S.DOWNLOADING, _S.VERIFYING), Stage.PUBLISH: (_S.UPLOADING,)}
+_HANDED_BACK = {Stage.CAPTURE: _S.PENDING, Stage.PUBLISH: _S.DOWNLOADED}
 
 _CLAIM_WORDS: Mapping[DueReason, tuple[str | None, str]] = {
     DueReason.NEW: (None, ""),
     DueReason.RETRY: (None, ""),
     DueReason.ENDED: (None, ""),
+    DueReason.NEXT: (None, ""),
     DueReason.RESUMED: (_RESUMED, "The run before was cut off; what it fetched is kept."),
     DueReason.RESET: (RESET, "An operator asked for it again."),
 }
@@ -655,17 +811,7 @@ def _fence(claim: Claim) -> tuple[Any, ...]:
     return (vods.c.twitch_vod_id == claim.item_id, vods.c.generation == claim.item.generation)
 
 
-def _is_due_at(now: datetime) -> Any:
-    """The rule of :func:`due_reason` for unprocessed rows, in SQL; a test holds the two together."""
-    arrived = or_(vods.c.not_before.is_(None), vods.c.not_before <= now)
-    return or_(
-        vods.c.download_state.in_([_S.DOWNLOADING, _S.VERIFYING]),
-        and_(vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED]), arrived),
-        and_(vods.c.download_state.in_(SETTLED), vods.c.processing_error.is_(None)),
-    )
-
-
-def _error_values(setback: Setback) -> dict[str, Any]:
+def _error_values(claim: Claim, setback: Setback) -> dict[str, Any]:
     values: dict[str, Any] = {
         # Never empty: a settled row without it is an operator's reset.
         "processing_error": setback.sentence or setback.code or BUG,
@@ -673,7 +819,8 @@ def _error_values(setback: Setback) -> dict[str, Any]:
         "not_before": setback.not_before,
     }
     if setback.counts:
-        values["download_retries"] = vods.c.download_retries + 1
+        counter = vods.c.upload_retries if claim.stage is Stage.PUBLISH else vods.c.download_retries
+        values[counter.name] = counter + 1
     return values
 
 
@@ -695,6 +842,12 @@ def _item(row: RowMapping) -> QueueItem:
         skip_upload=bool(row["skip_upload"]),
         downloaded_path=row["downloaded_path"],
         fresh=bool(row["fresh"]),
+        stage=Stage(row["stage"]),
+        upload_retries=row["upload_retries"],
+        back_catalogue=bool(row["back_catalogue"]),
+        created_at=row["created_at"],
+        download_bytes=row["download_bytes"],
+        download_total=row["download_total"],
     )
 
 

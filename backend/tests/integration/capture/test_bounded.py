@@ -67,7 +67,7 @@ async def test_two_captures_share_one_limit(tmp_path: Path) -> None:
 
 async def test_full_disk_keeps_what_is_proven(tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills up under the capture: it says so, and goes on from there once there is space."""
-    monkeypatch.setattr("vodkeep.capture.service._DISK_RESERVE_BYTES", 0)
+    monkeypatch.setattr("vodkeep.capture.service.RESERVE_BYTES", 0)
     part = make_transport_segments("h264", "aac", seconds=36)
     data_dir, reference = tmp_path / "small", tmp_path / "large"
     mount(data_dir, "size=3m")

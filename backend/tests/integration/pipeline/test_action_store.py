@@ -168,7 +168,7 @@ def test_priority_and_publishing_can_be_changed_at_any_time_and_disturb_nobody(
     item = _ask(database, REQUESTS[request_name])
     assert (item.priority, item.skip_upload) == ((5, False) if request_name == "priority" else (0, True))
     changed = {name for name, value in rows.get("1").items() if value != before[name]}
-    assert changed <= {request_name, "updated_at"}
+    assert changed <= {request_name, "updated_at", "due_stage"}
     (event,) = _timeline(database)
     assert (event.kind, event.to_state, event.asked_by, event.corr) == (
         "priority" if request_name == "priority" else "upload",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,9 +18,9 @@ from support.queue_rows import Rows
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import vods
 from vodkeep.pipeline.action_store import ActionStore
-from vodkeep.pipeline.breaker import Verdict
-from vodkeep.pipeline.due import DueReason, due_reason, queue_key
-from vodkeep.pipeline.model import Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.breaker import Breaker, BreakerPhase, Verdict
+from vodkeep.pipeline.due import DueReason, Situation, due_reason, due_stage, plan_due
+from vodkeep.pipeline.model import Asked, Asker, DownloadState, Job, QueueItem, Stage
 from vodkeep.pipeline.outcome import Setback
 from vodkeep.pipeline.store import Claim, FenceLost, Loss, NotDue, QueueStore
 
@@ -264,7 +266,7 @@ def test_what_is_to_be_published_stays_unprocessed(
 
 def test_captured_items_are_finished_when_publishing_is_off(database: Database, rows: Rows) -> None:
     rows.add("1", download_state="downloaded", downloaded_path="/x")
-    (item,) = _read(database, lambda store: store.load_captured(limit=5))
+    (item,) = _read(database, lambda store: store.load_unpublishable(limit=5, publishes=False))
     _write(database, lambda store: store.settle_captured(item, NOW))
     assert (rows.get("1")["download_state"], rows.get("1")["processed"]) == ("done", 1)
     assert rows.events("1") == [("downloaded", "done", None)]
@@ -365,33 +367,79 @@ def test_the_runbooks_reset_works_literally_from_every_settled_state(
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_query_and_the_planner_agree_on_every_kind_of_row(database: Database, rows: Rows) -> None:
-    kinds = itertools.product(
-        S, (0, 1), (None, "x"), (None, NOW - timedelta(seconds=1), NOW, NOW + timedelta(microseconds=1))
-    )
-    for number, (state, processed, error, not_before) in enumerate(kinds):
-        rows.add(
-            f"{number:03}",
-            download_state=state,
-            processed=processed,
-            processing_error=error,
-            not_before=not_before,
-            priority=number % 3,
-            date=None if number % 7 == 0 else NOW - timedelta(hours=number % 5),
-        )
+def test_the_database_and_the_planner_agree_on_every_kind_of_row(database: Database, rows: Rows) -> None:
+    waits = (None, NOW - timedelta(seconds=1), NOW, NOW + timedelta(microseconds=1))
+    kinds = itertools.product(S, Stage, (0, 1), (None, "x"), waits, (0, 1))
+    names = ("download_state", "stage", "processed", "processing_error", "not_before", "skip_upload")
+    rows.add_each({"twitch_vod_id": str(n), **dict(zip(names, kind, strict=True))} for n, kind in enumerate(kinds))
+    assert _write(database, lambda store: store.ripen(NOW)) > 0
+    for item, said in _everything(database):
+        expected = due_stage(item, NOW)
+        if said == "done":
+            assert expected is None
+            assert item.skip_upload
+            assert due_stage(replace(item, skip_upload=False), NOW) is Stage.PUBLISH
+        else:
+            assert said == expected, item
+    assert {said for _, said in _everything(database)} == {None, "done", *Stage}
+
+
+def _everything(database: Database) -> list[tuple[QueueItem, str | None]]:
     with database.unit_of_work(write=False) as unit:
-        everything = [
-            _find_in(unit.connection, item_id) for (item_id,) in unit.connection.execute(select(vods.c.twitch_vod_id))
-        ]
-    expected = sorted((item for item in everything if due_reason(item, NOW)), key=queue_key)
-    assert _read(database, lambda store: store.load_queue(NOW, limit=999)) == expected
-    assert _read(database, lambda store: store.load_queue(NOW, limit=7)) == expected[:7]
+        store = QueueStore(unit.connection)
+        said = {row[0]: row[1] for row in unit.connection.execute(select(vods.c.twitch_vod_id, vods.c.due_stage))}
+        return [(item, said[item.twitch_vod_id]) for item in store.load_items(list(said))]
 
 
-def _find_in(connection: Any, item_id: str) -> QueueItem:
-    item = QueueStore(connection).find(item_id)
-    assert item is not None
-    return item
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stage", [Stage.CAPTURE, Stage.PUBLISH])
+def test_what_is_loaded_is_all_that_a_plan_of_the_whole_queue_would_start(
+    database: Database, rows: Rows, seed: int, stage: Stage
+) -> None:
+    rng = random.Random(seed)
+    days = (0, 1, 6.5, 6.9, 7.5, 13.5, 15, 59.5, 70)
+    state = S.PENDING if stage is Stage.CAPTURE else S.DOWNLOADED
+    added = []
+    for number in range(120):
+        date = NOW - timedelta(days=rng.choice(days), minutes=rng.randrange(60))
+        added.append(
+            {
+                "twitch_vod_id": str(number),
+                "channel": rng.choice("abcdefg"),
+                "date": None if rng.random() < 0.1 else date,
+                "created_at": date + timedelta(hours=rng.randrange(80)),
+                "priority": rng.choice((0, 0, 0, 0, 1, -1)),
+                "back_catalogue": rng.randrange(2),
+                "download_state": rng.choice((state, state, S.PARKED)),
+                "processing_error": "x",
+            }
+        )
+    rows.add_each(added)
+    rows.execute("INSERT INTO channels (login, vod_days) VALUES ('a', 7), ('b', 14), ('c', 60), ('d', NULL)")
+    lifetimes = {"a": timedelta(days=7), "b": timedelta(days=14), "c": timedelta(days=60)}
+    shut = ["e", "f"]
+    breakers = {channel: Breaker(BreakerPhase.OPEN, 9, LATER) for channel in shut} if stage is Stage.CAPTURE else {}
+    running = [Job(stage, str(number), "a") for number in range(20)]
+    everything = [item for item, _ in _everything(database)]
+    for free in (1, 2, 5, 40, 200):
+        loaded = _read(
+            database,
+            lambda store, free=free: store.load_queue(  # type: ignore[misc]
+                NOW,
+                limit=free,
+                stage=stage,
+                running=[job.twitch_vod_id for job in running],
+                shut_channels=shut if breakers else (),
+            ),
+        )
+        assert len(loaded) <= 5 * free + free * free
+        situation = Situation(
+            now=NOW, slots={stage: 20 + free}, running=running, breakers=breakers, lifetimes=lifetimes
+        )
+        planned = [due.item.twitch_vod_id for due in plan_due(loaded, situation)]
+        assert planned == [due.item.twitch_vod_id for due in plan_due(everything, situation)]
+        assert planned
+    assert _read(database, lambda store: store.load_lifetimes([*"abcd"])) == lifetimes
 
 
 def test_rows_that_cannot_run_never_crowd_out_those_that_can(database: Database, rows: Rows) -> None:
@@ -407,16 +455,45 @@ def test_rows_that_cannot_run_never_crowd_out_those_that_can(database: Database,
     assert [item.twitch_vod_id for item in found] == ["due"]
 
 
-def test_the_next_instant_at_which_something_ripens(database: Database, rows: Rows) -> None:
-    assert _read(database, lambda store: store.next_not_before(NOW)) is None
-    rows.add("past", download_state="failed", processing_error="x", not_before=NOW - timedelta(seconds=1))
-    rows.add("parked", download_state="parked", processing_error="x", not_before=NOW + timedelta(seconds=1))
-    rows.add("processed", download_state="done", processed=1, not_before=NOW + timedelta(seconds=2))
+def test_rows_ripen_when_their_wait_is_over(database: Database, rows: Rows) -> None:
+    past = NOW - timedelta(seconds=1)
+    assert _read(database, lambda store: store.next_not_before()) is None
+    rows.add("parked", download_state="parked", processing_error="x", not_before=past)
+    rows.add("processed", download_state="done", processed=1, not_before=past)
     rows.add("waiting", download_state="waiting", not_before=LATER)
-    assert _read(database, lambda store: store.next_not_before(NOW)) == LATER
+    assert _read(database, lambda store: store.next_not_before()) == LATER
     soon = NOW + timedelta(microseconds=2500)
     rows.add("failed", download_state="failed", processing_error="x", not_before=soon)
-    assert _read(database, lambda store: store.next_not_before(NOW)) == soon
+    rows.add("released", not_before=past)
+    rows.add("upload", download_state="failed", stage="publish", processing_error="x", not_before=past)
+    assert _read(database, lambda store: store.next_not_before()) == past
+    assert _write(database, lambda store: store.ripen(NOW, limit=1)) == 1
+    assert _write(database, lambda store: store.ripen(NOW)) == 1
+    assert _write(database, lambda store: store.ripen(NOW)) == 0
+    assert _read(database, lambda store: store.next_not_before()) == soon
+    due = {item.twitch_vod_id: said for item, said in _everything(database) if said is not None}
+    assert due == {"released": "capture", "upload": "publish"}
+    assert rows.get("parked")["not_before"] == past
+
+
+def test_publications_are_the_moves_from_uploading_to_done(database: Database, rows: Rows) -> None:
+    rows.add("new")
+    rows.add("old", back_catalogue=1)
+    move = "INSERT INTO events (twitch_vod_id, at, kind, from_state, to_state) VALUES ('{}', '{}', 'state', '{}', '{}')"
+    since = NOW - timedelta(days=1)
+    times = [since + timedelta(seconds=number) for number in range(4)]
+    said = [time.isoformat(timespec="microseconds").replace("+00:00", "Z") for time in times]
+    rows.execute(move.format("old", said[0], "uploading", "done"))
+    rows.execute(move.format("old", said[1], "uploading", "done"))
+    rows.execute(move.format("new", said[2], "uploading", "done"))
+    rows.execute(move.format("new", said[3], "downloaded", "done"))
+    rows.execute(move.format("gone", said[3], "uploading", "done"))
+    found = _read(database, lambda store: store.load_published(since))
+    assert {(one.at, one.back_catalogue) for one in found} == {
+        (times[1], True),
+        (times[2], False),
+        (times[3], False),
+    }
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

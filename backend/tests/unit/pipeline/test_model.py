@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vodkeep.pipeline.model import MOVES, RUNNING, SETTLED, DownloadState, IllegalMove, check_move
+from vodkeep.pipeline.model import MOVES, RUNNING, SETTLED, DownloadState, IllegalMove, Stage, check_move
 
 S = DownloadState
 
@@ -16,7 +16,7 @@ verifying    x    x    x    .    x    .    .    x    x    x
 downloaded   x    .    .    .    .    x    x    .    .    x
 uploading    .    .    .    .    x    x    x    x    x    x
 done         x    .    x    .    .    .    .    .    .    .
-failed       x    .    x    .    .    x    .    .    .    x
+failed       x    .    x    .    x    x    .    .    .    x
 parked       x    .    x    .    .    .    .    .    .    x
 canceled     x    .    x    .    .    .    .    .    .    .
 """
@@ -30,12 +30,16 @@ def _cases() -> list[tuple[DownloadState, DownloadState, bool]]:
 
 
 @pytest.mark.parametrize(("source", "target", "legal"), _cases(), ids=lambda value: str(value))
-def test_only_the_moves_of_the_picture_are_legal(source: DownloadState, target: DownloadState, legal: bool) -> None:
-    if legal:
-        check_move(source, target)
+@pytest.mark.parametrize("stage", Stage)
+def test_only_the_moves_of_the_picture_are_legal(
+    source: DownloadState, target: DownloadState, legal: bool, stage: Stage
+) -> None:
+    after_capture = source is S.FAILED and target in (S.DOWNLOADED, S.UPLOADING)
+    if legal and not (after_capture and stage is Stage.CAPTURE):
+        check_move(source, target, stage=stage)
     else:
         with pytest.raises(IllegalMove, match=f"never goes from {source} to {target}"):
-            check_move(source, target)
+            check_move(source, target, stage=stage)
 
 
 def test_every_state_has_its_moves_and_can_be_left() -> None:
@@ -44,10 +48,22 @@ def test_every_state_has_its_moves_and_can_be_left() -> None:
 
 
 def test_no_item_is_done_without_having_been_verified() -> None:
-    """Promise 1: the only ways into ``done`` lead through ``downloaded``, and into that through ``verifying``."""
+    """Promise 1: the only ways into ``done`` lead through ``downloaded``, and into that through ``verifying``.
+
+    A failed item goes on from there only if it was an upload that failed.
+    """
     assert {source for source in MOVES if S.DONE in MOVES[source]} == {S.DOWNLOADED, S.UPLOADING}
-    assert {source for source in MOVES if S.DOWNLOADED in MOVES[source]} == {S.VERIFYING, S.UPLOADING}
+    assert {source for source in MOVES if S.DOWNLOADED in MOVES[source]} == {S.VERIFYING, S.UPLOADING, S.FAILED}
     assert {source for source in MOVES if S.UPLOADING in MOVES[source]} == {S.DOWNLOADED, S.UPLOADING, S.FAILED}
+    for target in (S.DOWNLOADED, S.UPLOADING):
+        with pytest.raises(IllegalMove):
+            check_move(S.FAILED, target, stage=Stage.CAPTURE)
+
+
+def test_an_upload_can_be_stopped_fail_and_be_tried_again() -> None:
+    assert S.DOWNLOADED in MOVES[S.UPLOADING]
+    assert {S.FAILED, S.PARKED} <= MOVES[S.UPLOADING]
+    check_move(S.FAILED, S.UPLOADING, stage=Stage.PUBLISH)
 
 
 def test_a_running_item_can_always_be_stopped() -> None:

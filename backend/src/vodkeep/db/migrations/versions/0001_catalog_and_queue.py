@@ -203,9 +203,8 @@ _DUE_STAGE = (
     " WHEN download_state = 'uploading' THEN 'publish'"
     " WHEN not_before IS NOT NULL THEN NULL"
     " WHEN download_state IN ('pending', 'waiting') THEN 'capture'"
-    " WHEN download_state = 'downloaded' AND stage = 'chat' THEN 'chat'"
-    " WHEN download_state = 'downloaded' THEN 'publish'"
-    " WHEN download_state = 'failed' AND stage IN ('chat', 'publish') THEN stage"
-    " WHEN download_state = 'failed' THEN 'capture'"
+    " WHEN download_state IN ('downloaded', 'failed') AND stage = 'chat' THEN 'chat'"
+    " WHEN download_state = 'failed' AND stage <> 'publish' THEN 'capture'"
+    " WHEN download_state IN ('downloaded', 'failed') THEN CASE skip_upload WHEN 0 THEN 'publish' ELSE 'done' END"
     " END"
 )
