@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("vodkeep", deadline=None)
+settings.load_profile("vodkeep")
 
 pytest_plugins = [
     "support.clock",

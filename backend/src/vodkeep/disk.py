@@ -14,7 +14,7 @@ from vodkeep.errors import DiskFull, TransientError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-_HASH_CHUNK_BYTES = 4 * 1024 * 1024
+_HASH_CHUNK_BYTES = 1024 * 1024
 
 RESERVE_BYTES = 128 * 1024 * 1024
 """What captures leave free, for the database, the log and what an estimate got wrong."""
@@ -67,9 +67,32 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> s
 
     ``on_bytes`` is told the size of each piece when it has been read; what it raises ends the reading.
     """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            on_bytes(len(chunk))
-    return digest.hexdigest()
+    with path.open("rb", buffering=0) as file:
+        digest = RunningHash(file.fileno())
+        digest.advance(None, on_bytes)
+        return digest.hexdigest()
+
+
+class RunningHash:
+    """SHA-256 of an open file that is read bit by bit, whatever else its descriptor is used for."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._position = 0
+        self._buffer = memoryview(bytearray(_HASH_CHUNK_BYTES))
+
+    def advance(self, offset: int | None, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Take in the bytes before ``offset``, all that there are with None, as far as they have not been yet."""
+        while offset is None or self._position < offset:
+            wanted = _HASH_CHUNK_BYTES if offset is None else min(_HASH_CHUNK_BYTES, offset - self._position)
+            size = os.preadv(self._descriptor, [self._buffer[:wanted]], self._position)
+            if not size:
+                return
+            self._digest.update(self._buffer[:size])
+            self._position += size
+            on_bytes(size)
+
+    def hexdigest(self) -> str:
+        """The checksum of the bytes so far, hexadecimal."""
+        return self._digest.hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from vodkeep.capture.mp4_index import (
     media_offset,
     write_index,
 )
+from vodkeep.capture.packet_check import PacketCheck, time_rows
 from vodkeep.capture.reel import Reel, ReelHead
 from vodkeep.capture.samples import SegmentSamples, TrackFormat, TrackSamples
 from vodkeep.disk import disk_errors
@@ -170,8 +172,16 @@ def begin_reel(
     reel.begin(ReelHead(format_id, reserve, media_start), [(0, front), (media_start - len(mdat), mdat)])
 
 
-def assemble(reel: Reel, segments: Sequence[Segment], movie: Movie) -> int:
-    """Write the index of everything in ``reel``, in the order of ``segments``; returns the number of runs.
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What was put together."""
+
+    runs: int
+    packets: Mapping[Kind, Sequence[PacketCheck]]  # what the file has to hold, in the order of the timeline
+
+
+def assemble(reel: Reel, segments: Sequence[Segment], movie: Movie) -> Assembled:
+    """Write the index of everything in ``reel``, in the order of ``segments``.
 
     What was written is durable afterwards. Interrupted, it can be done again from the start. Raises the errors of a
     full or failing disk.
@@ -190,10 +200,15 @@ def assemble(reel: Reel, segments: Sequence[Segment], movie: Movie) -> int:
             kind = track.format.kind
             if track.count and kind not in first:
                 first[kind] = (track.format, int(placement.times(track)[0][0]))
+    packets: dict[Kind, list[PacketCheck]] = {kind: [] for kind in KINDS if kind in first}
     index_tracks = [
-        IndexTrack(kind, first[kind][0].timescale, first[kind][1], _chunk_source(reel, placements, kind))
-        for kind in KINDS
-        if kind in first
+        IndexTrack(
+            kind,
+            first[kind][0].timescale,
+            first[kind][1],
+            _chunk_source(reel, placements, kind, first[kind][1], note.append),
+        )
+        for kind, note in packets.items()
     ]
     with disk_errors(reel.video_path), reel.video_path.open("r+b") as file:
         write_index(
@@ -208,7 +223,7 @@ def assemble(reel: Reel, segments: Sequence[Segment], movie: Movie) -> int:
         )
         file.flush()
         os.fsync(file.fileno())
-    return timeline.runs
+    return Assembled(timeline.runs, packets)
 
 
 def _spool(folder: Path) -> BinaryIO:
@@ -216,8 +231,10 @@ def _spool(folder: Path) -> BinaryIO:
     return tempfile.TemporaryFile(dir=folder)
 
 
-def _chunk_source(reel: Reel, placements: Sequence[Placement], kind: Kind) -> Callable[[], Iterable[IndexChunk]]:
-    return lambda: _with_durations(_chunks(reel, placements, kind))
+def _chunk_source(
+    reel: Reel, placements: Sequence[Placement], kind: Kind, start: int, note: Callable[[PacketCheck], None]
+) -> Callable[[], Iterable[IndexChunk]]:
+    return lambda: _with_durations(_chunks(reel, placements, kind, start, note))
 
 
 @dataclass(slots=True, eq=False)
@@ -233,7 +250,9 @@ class _TimedChunk:
     tail: int
 
 
-def _chunks(reel: Reel, placements: Sequence[Placement], kind: Kind) -> Iterator[_TimedChunk]:
+def _chunks(
+    reel: Reel, placements: Sequence[Placement], kind: Kind, start: int, note: Callable[[PacketCheck], None]
+) -> Iterator[_TimedChunk]:
     timescale: int | None = None
     for placement in placements:
         if kind not in placement.shifts:
@@ -247,6 +266,9 @@ def _chunks(reel: Reel, placements: Sequence[Placement], kind: Kind) -> Iterator
             dts = dts * timescale // track.format.timescale
             cts = (cts.astype(np.int64) * timescale // track.format.timescale).astype(np.int32)
             tail = tail * timescale // track.format.timescale
+        times = zlib.crc32(time_rows(dts - start, dts + cts, track.sync))
+        payload = reel.extents[placement.media_sequence].payloads[number]
+        note(PacketCheck(placement.media_sequence, track.count, payload, times))
         for chunk in extent.chunks:
             if chunk.track != number:
                 continue

@@ -5,7 +5,7 @@ Writing puts bytes together; reading never trusts a size: a box that does not fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vodkeep.capture.samples import SegmentDamagedError
@@ -40,7 +40,7 @@ def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a box lies: byte offsets into the buffer it was found in."""
+    """Where a box lies: byte offsets into the buffer or file it was found in."""
 
     kind: bytes
     start: int  # of its header
@@ -50,22 +50,32 @@ class Box:
 
 def read_boxes(view: memoryview, start: int, end: int) -> Iterator[Box]:
     """The boxes that fill ``view[start:end]`` exactly, in order. Raises `SegmentDamagedError`."""
+    return walk_boxes(lambda offset, size: view[offset : offset + size], start, end)
+
+
+def walk_boxes(read: Callable[[int, int], bytes | memoryview], start: int, end: int) -> Iterator[Box]:
+    """The boxes that fill the bytes from ``start`` to ``end`` exactly, in order; only their headers are read.
+
+    ``read`` is given an offset and a number of bytes, and may return fewer where the bytes end. Raises
+    `SegmentDamagedError`.
+    """
     for _ in range(_MOST_BOXES):
         if start >= end:
             return
         body = start + HEADER_BYTES
-        if body > end:
+        head = read(start, LARGE_HEADER_BYTES)
+        if body > end or len(head) < HEADER_BYTES:
             raise SegmentDamagedError("it ends inside a box header")
-        size = int.from_bytes(view[start : start + 4], "big")
+        size = int.from_bytes(head[:4], "big")
         if size == 1:
             body = start + LARGE_HEADER_BYTES
-            size = int.from_bytes(view[start + HEADER_BYTES : body], "big")
+            size = int.from_bytes(head[HEADER_BYTES:], "big")
         elif size == 0:  # The last box reaches to the end.
             size = end - start
         stop = start + size
         if not body <= stop <= end:
             raise SegmentDamagedError(f"its box at byte {start} does not fit")
-        yield Box(bytes(view[start + 4 : start + 8]), start, body, stop)
+        yield Box(bytes(head[4:HEADER_BYTES]), start, body, stop)
         start = stop
     raise SegmentDamagedError("it consists of too many boxes")
 

@@ -4,7 +4,7 @@ Each segment's samples are appended to ``video.mp4`` as one *extent*, in the ord
 the timeline they belong is said by the index alone, which is written at the end. So every media byte is written once,
 and nothing has to wait in memory for its neighbour.
 
-``journal.ndjson`` holds one line per extent: where it lies, its checksum, and the tables of its samples. A segment
+``journal.ndjson`` holds one line per extent: where it lies, and the tables and the checksum of each track. A segment
 counts once its line is written. Lines and media are made durable in groups: the media first, then a mark in the journal
 that says how many lines are safe. After a crash the lines before the last mark are believed, and those behind it as far
 as their extents pass their checksums. Whatever is not proven is fetched again.
@@ -30,7 +30,7 @@ from vodkeep.capture.samples import Chunk, SegmentSamples, TrackFormat, TrackSam
 from vodkeep.disk import FILE_MODE, disk_errors, sync
 from vodkeep.errors import VodkeepError
 
-_JOURNAL_VERSION = 2
+_JOURNAL_VERSION = 3
 _SYNC_INTERVAL_S = 1.0
 _CHECK_CHUNK_BYTES = 1024 * 1024
 # More buffers than this in one call are refused by Linux (UIO_MAXIOV).
@@ -45,6 +45,7 @@ class Extent:
     offset: int  # bytes from the start of the file
     line: int  # bytes from the start of the journal to its line
     formats: tuple[int, ...]  # of its tracks, indices into `Reel.formats`
+    payloads: tuple[int, ...]  # of its tracks: CRC-32 of all samples back to back
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Reel:
             return False
         self.head = head
         self.media_end = head.media_start
-        entries: list[tuple[Extent, int]] = []  # with the checksum
+        entries: list[Extent] = []
         safe = 0
         for start, end, line in lines:
             self._journal_end = end
@@ -137,9 +138,9 @@ class Reel:
                 if entry is not None:
                     entries.append(entry)
         video_size = os.fstat(self._video).st_size
-        for number, (extent, checksum) in enumerate(entries):
+        for number, extent in enumerate(entries):
             end = extent.offset + extent.segment.size_bytes
-            if end > video_size or (number >= safe and self._checksum(extent) != checksum):
+            if end > video_size or (number >= safe and not self._is_intact(extent)):
                 continue
             self.found.append(extent)
             self.extents[extent.segment.media_sequence] = extent
@@ -162,16 +163,20 @@ class Reel:
         for path in (self._journal_path, self.video_path):
             path.unlink(missing_ok=True)
 
-    def _checksum(self, extent: Extent) -> int:
-        position, left, value = extent.offset, extent.segment.size_bytes, 0
-        while left:
-            block = os.pread(self._video, min(left, _CHECK_CHUNK_BYTES), position)
-            if not block:
-                return -1
-            value = zlib.crc32(block, value)
-            position += len(block)
-            left -= len(block)
-        return value
+    def _is_intact(self, extent: Extent) -> bool:
+        """Whether the bytes of ``extent`` are those that its line speaks of."""
+        payloads = [0] * len(extent.payloads)
+        loaded = self._load(extent)
+        for chunk in loaded.chunks:
+            position, left = loaded.offset + chunk.offset, chunk.size
+            while left:
+                block = os.pread(self._video, min(left, _CHECK_CHUNK_BYTES), position)
+                if not block:
+                    return False
+                payloads[chunk.track] = zlib.crc32(block, payloads[chunk.track])
+                position += len(block)
+                left -= len(block)
+        return tuple(payloads) == extent.payloads
 
     # --- appending -----------------------------------------------------------------------------------------------
 
@@ -179,14 +184,12 @@ class Reel:
         """Make a segment count: its media, then its line. Raises the errors of a full or failing disk."""
         chunks, bodies = interleave(samples.tracks)
         size = sum(len(body) for body in bodies)
-        checksum = 0
-        for body in bodies:
-            checksum = zlib.crc32(body, checksum)
         counts = {track.format.kind: track.count for track in samples.tracks}
         segment = FetchedSegment(
             media_sequence, name, size, PacketCounts(counts.get("video", 0), counts.get("audio", 0)), muted
         )
         tables = [_pack(track) for track in samples.tracks]
+        payloads = tuple(zlib.crc32(track.payload) for track in samples.tracks)
         with disk_errors(self.video_path):
             with self._lock:
                 if self._sync_failure is not None:
@@ -202,15 +205,17 @@ class Reel:
                         "muted": muted,
                         "at": offset,
                         "size": size,
-                        "crc": checksum,
                         "video": segment.packets.video,
                         "audio": segment.packets.audio,
-                        "tracks": [{"format": number, **table} for number, table in zip(formats, tables, strict=True)],
+                        "tracks": [
+                            {"format": number, "crc": payload, **table}
+                            for number, payload, table in zip(formats, payloads, tables, strict=True)
+                        ],
                         "chunks": [[chunk.track, chunk.first, chunk.count, chunk.size] for chunk in chunks],
                     }
                 )
                 self._lines += 1
-                self.extents[media_sequence] = Extent(segment, offset, line, formats)
+                self.extents[media_sequence] = Extent(segment, offset, line, formats, payloads)
         return segment
 
     def adopt(self, match: Callable[[Iterable[FetchedSegment]], Mapping[int, FetchedSegment]]) -> None:
@@ -280,7 +285,9 @@ class Reel:
 
     def load(self, media_sequence: int) -> LoadedExtent:
         """The tables of a segment, read from the journal."""
-        extent = self.extents[media_sequence]
+        return self._load(self.extents[media_sequence])
+
+    def _load(self, extent: Extent) -> LoadedExtent:
         line = json.loads(_read_line(self._journal, extent.line))
         tracks = [_unpack(table, self.formats[table["format"]]) for table in line["tracks"]]
         chunks, offset = [], 0
@@ -313,7 +320,7 @@ def survey_reel(folder: Path, most: int | None = None) -> tuple[str, list[Fetche
             formats += "format" in line
             entry = _read_extent(line, start, formats)
             if entry is not None:
-                segments.append(entry[0].segment)
+                segments.append(entry.segment)
             if most is not None and len(segments) >= most:
                 break
     finally:
@@ -414,7 +421,7 @@ def _read_head(line: dict[str, Any], video_id: str, format_id: str) -> ReelHead 
         return None
 
 
-def _read_extent(line: dict[str, Any], start: int, formats: int) -> tuple[Extent, int] | None:
+def _read_extent(line: dict[str, Any], start: int, formats: int) -> Extent | None:
     try:
         segment = FetchedSegment(
             media_sequence=int(line["sn"]),
@@ -426,7 +433,8 @@ def _read_extent(line: dict[str, Any], start: int, formats: int) -> tuple[Extent
         numbers = tuple(int(track["format"]) for track in line["tracks"])
         if any(number >= formats for number in numbers):
             return None
-        return Extent(segment, int(line["at"]), start, numbers), int(line["crc"])
+        payloads = tuple(int(track["crc"]) for track in line["tracks"])
+        return Extent(segment, int(line["at"]), start, numbers, payloads)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -25,7 +25,7 @@ import anyio.to_thread
 import urllib3
 
 from vodkeep.capture.aside import Begun, bring_to_front, find_best, size_aside
-from vodkeep.capture.assemble import assemble, begin_reel
+from vodkeep.capture.assemble import Assembled, assemble, begin_reel
 from vodkeep.capture.download import CanceledError, GoneError, MediaClient
 from vodkeep.capture.fetch import Meter, SegmentFetcher
 from vodkeep.capture.fragment import InitTracks, read_init
@@ -276,9 +276,9 @@ class _Capture:
     ) -> Captured:
         progress = _snapshot(Phase.MUXING, meter, rate=0.0)
         self._on_progress(progress)
-        await anyio.to_thread.run_sync(assemble, self._reel, playlist.segments, _movie(resolved))
+        assembled = await anyio.to_thread.run_sync(assemble, self._reel, playlist.segments, _movie(resolved))
         self._on_progress(replace(progress, phase=Phase.VERIFYING))
-        facts = await anyio.to_thread.run_sync(self._verify, playlist)
+        facts = await anyio.to_thread.run_sync(self._verify, playlist, assembled)
         fetched = {number: extent.segment for number, extent in self._reel.extents.items()}
         return await self._hand_out(self._reel.video_path, resolved, playlist, facts, fetched, holes, gone)
 
@@ -299,7 +299,7 @@ class _Capture:
         )
         await self._tools.download_whole(wanted, target, self._on_progress)
         self._on_progress(Progress(Phase.VERIFYING))
-        facts, failed = await anyio.to_thread.run_sync(_prove, target, playlist.segments, None)
+        facts, failed = await anyio.to_thread.run_sync(_prove, target, playlist.segments)
         if failed and not accept_damage:
             raise VerificationError(f"{failed} frames of the film that yt-dlp downloaded cannot be decoded.")
         self._tell_undecodable(failed)
@@ -523,11 +523,11 @@ class _Capture:
 
     # --- finish --------------------------------------------------------------------------------------------------
 
-    def _verify(self, playlist: MediaPlaylist) -> FileFacts:
+    def _verify(self, playlist: MediaPlaylist, assembled: Assembled) -> FileFacts:
         kept = [segment for segment in playlist.segments if segment.media_sequence in self._reel.extents]
         packets: list[FetchedSegment] = [self._reel.extents[segment.media_sequence].segment for segment in kept]
         expected = sum((segment.packets for segment in packets), PacketCounts(0, 0))
-        facts, failed = _prove(self._reel.video_path, kept, expected)
+        facts, failed = _prove(self._reel.video_path, kept, expected, assembled)
         # The bytes are what Twitch has, as every check before this one says; fetching them again changes nothing.
         self._tell_undecodable(failed)
         return facts
@@ -552,15 +552,17 @@ class _Capture:
         return await grab_frame(self._tools.ffmpeg, output / VIDEO_NAME, target, at_s=duration_us / 10 / 1e6)
 
 
-def _prove(video: Path, kept: Sequence[Segment], expected: PacketCounts | None) -> tuple[FileFacts, int]:
+def _prove(
+    video: Path, kept: Sequence[Segment], expected: PacketCounts | None = None, assembled: Assembled | None = None
+) -> tuple[FileFacts, int]:
     """Read a finished film of the segments ``kept``; what it holds, and how many of the frames looked at are broken.
 
-    Without ``expected`` any number of packets is right. Raises `VerificationError`.
+    ``assembled`` knows each packet. Without it and ``expected`` any packets are right. Raises `VerificationError`.
     """
     planned_us = kept[-1].end_us - kept[0].start_us
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
         decoding = pool.submit(sample_decode, video, spread_positions(planned_us, _DECODED_SAMPLES))
-        facts = read_facts(video)
+        facts = read_facts(video, fetched=assembled.packets if assembled is not None else None)
         failed = decoding.result()
     tolerance_us = max(1_000_000, *(segment.duration_us for segment in kept))
     check_facts(facts, expected or facts.packets, planned_us, tolerance_us)

@@ -1,16 +1,25 @@
-"""Proves a finished file: every packet that was fetched is in it, in order, for the whole length."""
+"""Proves a finished file: every packet that was fetched is in it, in order, for the whole length.
+
+The file is judged by FFmpeg's libraries, not by the code that wrote it. Because they hold the whole index of a file in
+memory, they are given one window of it after the other (`mp4_windows`), so that a film of two days takes no more than
+one of ten minutes. The bytes are read once from the disk: the checksum of the file is taken window by window, too,
+while they are still in the memory of the system.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import av.error
+import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -18,13 +27,25 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from vodkeep.capture.model import PacketCounts
-from vodkeep.disk import hash_file
+from vodkeep.capture.mp4_reader import MovieDamagedError, MovieIndex, Samples, TrackIndex, read_movie
+from vodkeep.capture.mp4_windows import Window, WindowFile, WindowTrack, cut_windows
+from vodkeep.capture.packet_check import PacketCheck, time_rows
+from vodkeep.disk import RunningHash
 from vodkeep.errors import TransientError
 
 # One second at the highest frame rate of Twitch.
 _SAMPLE_PACKETS = 60
+_TELL_BYTES = 1 << 20
+_MOST_HIDDEN_S = 1.0
+_READ_BYTES = 128 * 1024
+# Packets as they are in the file: nothing is guessed, mended or looked into.
+_AS_THEY_ARE = {"fflags": "-genpts+noparse+nofillin"}
+
+Kind = Literal["video", "audio"]
+_Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,9 @@ class FileFacts:
 
     size_bytes: int
     sha256: str  # hexadecimal
-    duration_us: int  # from the first to the end of the last packet
+    duration_us: int  # from the first to the end of the last packet that is shown
+    ends_us: int  # where on the movie's timeline that is
+    promised_us: int  # and where it is by the word of the index
     packets: PacketCounts
     streams: tuple[StreamFacts, ...]
     in_order: bool  # decoding timestamps only ever grow
@@ -57,86 +80,235 @@ class VerificationError(TransientError):
     code = "verify_failed"
 
 
-def read_facts(path: Path, *, sha256: str | None = None, on_bytes: Callable[[int], None] = lambda _: None) -> FileFacts:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, MovieIndex]]:
+    """The file at ``path`` and its index; what is wrong with either is a `VerificationError`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor, read_movie(descriptor)
+        finally:
+            os.close(descriptor)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
+    except MovieDamagedError as error:
+        raise VerificationError(f"The finished file {path.name} is no whole film, because {error}.") from error
+
+
+def _open_window(descriptor: int, movie: MovieIndex, window: Window, options: dict[str, str]) -> InputContainer:
+    file = WindowFile(descriptor, movie.size, window)
+    return av.open(file, mode="r", format="mp4", buffer_size=_READ_BYTES, container_options=options)
+
+
+# --- every packet --------------------------------------------------------------------------------------------------
+
+
+def read_facts(
+    path: Path,
+    *,
+    fetched: Mapping[Kind, Iterable[PacketCheck]] | None = None,
+    sha256: str | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> FileFacts:
     """Read the file at ``path`` from end to end; raises `VerificationError` when it cannot be read.
 
-    With ``sha256`` known already the file is read once and not twice. ``on_bytes`` is told the size of each packet.
+    With ``fetched``, what was fetched of each kind in the order of the timeline, a packet that differs is a
+    `VerificationError`, too. With ``sha256`` known already it is not computed. ``on_bytes`` is told how many bytes of
+    packets were read; what it raises ends the reading.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
-        # Two passes over pages that are in memory once; neither has to wait for the other.
-        digest = pool.submit(hash_file, path) if sha256 is None else None
-        try:
-            with av.open(str(path), mode="r") as container:
-                streams = [*container.streams.video, *container.streams.audio]
-                tallies = {stream.index: _Tally() for stream in streams}
-                for packet in container.demux(streams):
-                    if packet.size:
-                        on_bytes(packet.size)
-                        tallies[packet.stream_index].count(packet.dts, packet.pts, packet.duration)
-                facts = tuple(_describe(stream, tallies[stream.index]) for stream in streams)
-                spans = [
-                    span
-                    for stream in streams
-                    if stream.time_base is not None and (span := tallies[stream.index].span_us(stream.time_base))
-                ]
-            checksum = digest.result() if digest is not None else sha256 or ""
-        except (av.error.FFmpegError, OSError) as error:
-            raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
-    return FileFacts(
-        size_bytes=path.stat().st_size,
-        sha256=checksum,
-        duration_us=max((end for _, end in spans), default=0) - min((start for start, _ in spans), default=0),
-        packets=PacketCounts(
-            sum(fact.packets for fact in facts if fact.kind == "video"),
-            sum(fact.packets for fact in facts if fact.kind == "audio"),
-        ),
-        streams=facts,
-        in_order=all(tally.in_order for tally in tallies.values()),
-    )
+    with _opened(path) as (descriptor, movie), ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+        digest = RunningHash(descriptor) if sha256 is None else None
+        streams = [_Stream(track, (fetched or {}).get(track.kind)) for track in movie.tracks]
+        for window in cut_windows(descriptor, movie):
+            # Neither runs away from the other by more than a window.
+            hashing = pool.submit(digest.advance, window.media_end) if digest is not None else None
+            try:
+                _read_window(descriptor, movie, window, streams, on_bytes)
+            finally:
+                if hashing is not None:
+                    hashing.result()
+        if digest is not None:
+            digest.advance(movie.size)
+        for stream in streams:
+            stream.finish()
+        return _gather(movie, streams, digest.hexdigest() if digest is not None else sha256 or "")
 
 
-class _Tally:
-    """What has passed of one stream; plain integers, because hundreds of packets pass for each second of film."""
+def _read_window(
+    descriptor: int,
+    movie: MovieIndex,
+    window: Window,
+    streams: Sequence[_Stream],
+    on_bytes: Callable[[int], None],
+) -> None:
+    """Read all packets of a window."""
+    present = [streams[part.number] for part in window.tracks]
+    with _open_window(descriptor, movie, window, _AS_THEY_ARE) as container:
+        if len(container.streams) != len(present):
+            raise MovieDamagedError(f"FFmpeg finds {len(container.streams)} tracks in it and not {len(present)}")
+        for stream, found in zip(present, container.streams, strict=True):
+            stream.begin(found)
+        take = [stream.take for stream in present]
+        untold = 0
+        for packet in container.demux():
+            size = packet.size
+            if not size:
+                continue  # Says that a stream has ended.
+            take[packet.stream_index](packet, size)
+            untold += size
+            if untold >= _TELL_BYTES:
+                on_bytes(untold)
+                untold = 0
+        on_bytes(untold)
+    for stream, part in zip(present, window.tracks, strict=True):
+        stream.settle(part.samples)
 
-    __slots__ = ("end", "first", "in_order", "last_dts", "packets")
 
-    def __init__(self) -> None:
+class _Stream:
+    """One track as its windows pass by."""
+
+    def __init__(self, track: TrackIndex, fetched: Iterable[PacketCheck] | None) -> None:
+        self.track = track
+        self.codec = ""
+        self.width: int | None = None
+        self.height: int | None = None
         self.packets = 0
         self.in_order = True
-        self.last_dts: int | None = None
-        self.first: int | None = None
-        self.end = 0
+        self.ticks = 0  # from the first decoding time to the end of the last packet
+        self.first_shown: int | None = None  # ticks on the movie's timeline
+        self.last_shown = 0
+        self._last_dts = -1
+        # Of the packets in the window:
+        self._dts: list[int] = []
+        self._pts: list[int] = []
+        self._sizes: list[int] = []
+        self._keys: list[bool] = []
+        # What they should be:
+        self._fetched = iter(fetched) if fetched is not None else None
+        self._check = next(self._fetched, None) if self._fetched is not None else None
+        self._missing = self._check.packets if self._check is not None else 0
+        self._payload = self._times = 0
+        self._passed: list[tuple[int, PacketCheck]] = []  # where in the window what was fetched together has ended
 
-    def count(self, dts: int | None, pts: int | None, duration: int | None) -> None:
-        self.packets += 1
-        if dts is not None:
-            if self.last_dts is not None and dts <= self.last_dts:
-                self.in_order = False
-            self.last_dts = dts
-        if pts is not None:
-            if self.first is None or pts < self.first:
-                self.first = pts
-            end = pts + (duration or 0)
-            if end > self.end:
-                self.end = end
+    def begin(self, stream: Stream) -> None:
+        """Get ready for a window."""
+        for column in (self._dts, self._pts, self._sizes, self._keys, self._passed):
+            column.clear()
+        if stream.type != self.track.kind:
+            raise MovieDamagedError(f"FFmpeg finds {stream.type} where its index has {self.track.kind}")
+        if not self.packets:
+            # The format's name, not that of the decoder in this build ("libdav1d").
+            self.codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+            self.width = getattr(stream, "width", None) or None
+            self.height = getattr(stream, "height", None) or None
 
-    def span_us(self, time_base: Fraction) -> tuple[int, int] | None:
-        """Where the stream's presentation begins and ends, or None when it has no times."""
-        if self.first is None:
+    def take(self, packet: Packet[Any], size: int) -> None:
+        """Look at a packet; nothing that can wait until `settle`, because hundreds pass for each second of film."""
+        self._dts.append(packet.dts)  # type: ignore[arg-type]
+        self._pts.append(packet.pts)  # type: ignore[arg-type]
+        self._sizes.append(size)
+        self._keys.append(packet.is_keyframe)
+        if self._missing:
+            self._payload = zlib.crc32(packet, self._payload)
+            self._missing -= 1
+            if not self._missing:
+                self._compare_payload()
+
+    def _compare_payload(self) -> None:
+        assert self._check is not None
+        assert self._fetched is not None
+        if self._payload != self._check.payload:
+            raise self._differs(self._check, "bytes")
+        self._passed.append((len(self._dts), self._check))
+        self._payload = 0
+        self._check = next(self._fetched, None)
+        self._missing = self._check.packets if self._check is not None else 0
+
+    def settle(self, samples: Samples) -> None:
+        """Judge the packets of a window; ``samples`` are those that the index has for it."""
+        if len(self._dts) != len(samples):
+            raise self._lies(f"{len(self._dts)} of {len(samples)} {self.track.kind} packets")
+        if None in self._dts or None in self._pts:
+            raise self._lies(f"{self.track.kind} packets without times")
+        # The first packet of a window is decoded at 0, or earlier where packets are shown before they are decoded.
+        dts = np.array(self._dts, np.int64) - self._dts[0] + samples.start
+        pts = np.array(self._pts, np.int64) + samples.start
+        keys = np.array(self._keys, np.bool_)
+        if not (
+            np.array_equal(dts, samples.dts)
+            and np.array_equal(pts, samples.dts + samples.cts)
+            and np.array_equal(keys, samples.sync)
+            and np.array_equal(self._sizes, samples.sizes)
+        ):
+            raise self._lies(f"other {self.track.kind} packets")
+        self._compare_times(dts, pts, keys)
+        self.packets += len(dts)
+        self.in_order &= bool((np.diff(dts, prepend=self._last_dts) > 0).all())
+        self._last_dts = int(dts[-1])
+        self.ticks = samples.end
+        shown = int(pts.min()) + self.track.shift
+        self.first_shown = shown if self.first_shown is None else min(self.first_shown, shown)
+        self.last_shown = max(self.last_shown, int((pts + samples.durations).max()) + self.track.shift)
+
+    def _compare_times(self, dts: _Numbers, pts: _Numbers, keys: NDArray[np.bool_]) -> None:
+        """Compare when packets are decoded and shown with what was planned for them."""
+        if self._fetched is None:
+            return
+        rows = memoryview(time_rows(dts, pts + self.track.shift, keys))
+        width = len(rows) // len(dts)
+        begun = 0
+        for end, check in self._passed:
+            if zlib.crc32(rows[begun * width : end * width], self._times) != check.times:
+                raise self._differs(check, "times")
+            self._times = 0
+            begun = end
+        self._times = zlib.crc32(rows[begun * width :], self._times)
+
+    def finish(self) -> None:
+        """Judge the end of the track."""
+        hidden_s = (self.last_shown - self.track.shown_to) / self.track.timescale
+        if hidden_s > _MOST_HIDDEN_S:
+            raise MovieDamagedError(f"its index hides the last {hidden_s:.0f} s of the {self.track.kind}")
+        if self._check is not None:
+            raise self._differs(self._check, "number of packets")
+
+    def _differs(self, check: PacketCheck, what: str) -> MovieDamagedError:
+        return MovieDamagedError(
+            f"the {self.track.kind} of segment {check.media_sequence} has other {what} than what was fetched"
+        )
+
+    def _lies(self, found: str) -> MovieDamagedError:
+        return MovieDamagedError(f"FFmpeg finds {found} from second {self.ticks // self.track.timescale} on")
+
+    def span_us(self) -> tuple[int, int] | None:
+        """Where on the movie's timeline the track is shown, or None when nothing is."""
+        first = max(self.first_shown or 0, self.track.shown_from)
+        last = min(self.last_shown, self.track.shown_to)
+        if self.first_shown is None or last <= first:
             return None
-        return int(self.first * time_base * 1_000_000), int(self.end * time_base * 1_000_000)
+        return first * 1_000_000 // self.track.timescale, last * 1_000_000 // self.track.timescale
+
+    def describe(self) -> StreamFacts:
+        """What is known of the track after all windows."""
+        rate = self.packets * self.track.timescale / self.ticks if self.ticks and self.track.kind == "video" else None
+        return StreamFacts(self.track.kind, self.codec, self.packets, self.width, self.height, rate)
 
 
-def _describe(stream: Stream, tally: _Tally) -> StreamFacts:
-    rate = getattr(stream, "average_rate", None)
-    return StreamFacts(
-        kind=stream.type,
-        # The format's name, not that of the decoder in this build ("libdav1d").
-        codec=stream.codec_context.codec.canonical_name if stream.codec_context else "",
-        packets=tally.packets,
-        width=getattr(stream, "width", None) or None,
-        height=getattr(stream, "height", None) or None,
-        fps=float(rate) if rate else None,
+def _gather(movie: MovieIndex, streams: Sequence[_Stream], sha256: str) -> FileFacts:
+    spans = [span for stream in streams if (span := stream.span_us())]
+    ends_us = max((end for _, end in spans), default=0)
+    return FileFacts(
+        size_bytes=movie.size,
+        sha256=sha256,
+        duration_us=ends_us - min((start for start, _ in spans), default=0),
+        ends_us=ends_us,
+        promised_us=movie.duration_us,
+        packets=PacketCounts(
+            sum(stream.packets for stream in streams if stream.track.kind == "video"),
+            sum(stream.packets for stream in streams if stream.track.kind == "audio"),
+        ),
+        streams=tuple(stream.describe() for stream in streams if stream.packets),
+        in_order=all(stream.in_order for stream in streams),
     )
 
 
@@ -156,11 +328,19 @@ def check_facts(facts: FileFacts, expected: PacketCounts, planned_us: int, toler
         )
     if not facts.in_order:
         raise VerificationError("The timestamps of the finished file run backwards.")
+    if abs(facts.promised_us - facts.ends_us) > tolerance_us:
+        raise VerificationError(
+            f"The index of the finished file promises {facts.promised_us / 1e6:.1f} s, "
+            f"but its packets end after {facts.ends_us / 1e6:.1f} s."
+        )
     if abs(facts.duration_us - planned_us) > tolerance_us:
         raise VerificationError(
             f"The finished file lasts {facts.duration_us / 1e6:.1f} s, "
             f"but the playlist promises {planned_us / 1e6:.1f} s."
         )
+
+
+# --- some pictures and sounds --------------------------------------------------------------------------------------
 
 
 def sample_decode(path: Path, positions: Sequence[float]) -> int:
@@ -173,16 +353,31 @@ def sample_decode(path: Path, positions: Sequence[float]) -> int:
     wrong bit passes; that is what checksums are for. Raises `VerificationError` when the file cannot be opened or read.
     """
     failed = 0
-    try:
-        with av.open(str(path), mode="r") as container:
-            for streams in (container.streams.video, container.streams.audio):
-                # A codec that this build cannot decode is no fault of the file.
-                for stream in (stream for stream in streams[:1] if stream.codec_context is not None):
-                    for position_s in positions:
-                        failed += _decode_stretch(container, stream, position_s)
-    except (av.error.FFmpegError, OSError) as error:
-        raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
+    with _opened(path) as (descriptor, movie):
+        for window, inside in _windows_at(descriptor, movie, positions):
+            with _open_window(descriptor, movie, window, {}) as container:
+                for streams in (container.streams.video, container.streams.audio):
+                    # A codec that this build cannot decode is no fault of the file.
+                    for stream in (stream for stream in streams[:1] if stream.codec_context is not None):
+                        part = window.tracks[stream.index]
+                        for position_s in inside:
+                            failed += _decode_stretch(container, stream, part, position_s)
     return failed
+
+
+def _windows_at(
+    descriptor: int, movie: MovieIndex, positions: Sequence[float]
+) -> Iterator[tuple[Window, Sequence[float]]]:
+    """The windows in which ``positions`` lie, with those that lie in each; what is beyond the end lies in the last."""
+    left = sorted(positions)
+    window: Window | None = None
+    for window in cut_windows(descriptor, movie):
+        inside = [position for position in left if position < window.tracks[0].end_s]
+        left = left[len(inside) :]
+        if inside:
+            yield window, inside
+    if window is not None and left:
+        yield window, left
 
 
 def spread_positions(duration_us: int, count: int) -> tuple[float, ...]:
@@ -190,10 +385,12 @@ def spread_positions(duration_us: int, count: int) -> tuple[float, ...]:
     return tuple(duration_us * number / count / 1e6 for number in range(count))
 
 
-def _decode_stretch(container: InputContainer, stream: VideoStream | AudioStream, position_s: float) -> int:
+def _decode_stretch(
+    container: InputContainer, stream: VideoStream | AudioStream, part: WindowTrack, position_s: float
+) -> int:
     """Decode one stretch of one stream; the number of frames that failed."""
-    assert stream.time_base is not None
-    container.seek(int(position_s / stream.time_base) + (stream.start_time or 0), stream=stream)
+    ticks = max(0, int((position_s - part.start_s) * part.track.timescale))
+    container.seek(ticks + (stream.start_time or 0), stream=stream)
     decoder = stream.codec_context
     decoder.flush_buffers()
     failed = read = 0

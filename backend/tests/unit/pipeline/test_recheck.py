@@ -35,7 +35,7 @@ MANIFEST = Manifest(
     ledger=(LedgerEntry(0, 60_000, "vod", ""),),
     chapters=(),
 )
-FACTS = FileFacts(1000, "", 60_000_000, PacketCounts(1800, 2800), (), in_order=True)
+FACTS = FileFacts(1000, "", 60_000_000, 60_000_000, 60_000_000, PacketCounts(1800, 2800), (), in_order=True)
 ROW = make_item(downloaded_path="chan/2026 A broadcast [100]/video.mp4", download_state=DownloadState.DONE)
 BAD = Finding(Subject("100", ROW, folder_of(ROW)), Verdict.DAMAGED, ("video.mp4 is missing",))
 
