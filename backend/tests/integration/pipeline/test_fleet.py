@@ -308,7 +308,8 @@ async def test_a_fleet_works_behind_pgbouncer_in_transaction_mode(
 
 async def test_a_ticket_is_heard_of_and_not_only_found(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without notifications a worker would look for the first time after an hour."""
-    monkeypatch.setattr("vodkeep.pipeline.fleet.engine._POLL_S", 3600.0)
+    for name in ("_POLL_S", "_POLL_HEARING_S"):
+        monkeypatch.setattr(f"vodkeep.pipeline.fleet.engine.{name}", 3600.0)
     fleet.rows.add("1", "2")
     worker = Crew("fleet", fleet.database, slots=2)
     async with worker.working() as engine:

@@ -34,10 +34,15 @@ from vodkeep.telemetry.log import Logger
 TENDING_S = 1.0
 """How often the process that plans looks at what the others do."""
 
+_TENDING_IDLE_S = 2.0
+
 _DEAD_AFTER_S = 5.0
 _LONGEST_GAP_S = 3.0
 
+# How often a worker looks for tickets and aborts: that is all it has behind a pooler, and a precaution where it hears
+# of them at once.
 _POLL_S = 1.0
+_POLL_HEARING_S = 5.0
 
 # A worker ends only through an error nobody foresaw; what it ran goes on, and another takes its place.
 _WORKER_RESTART_S = 2.0
@@ -84,6 +89,7 @@ class FleetEngine:
         for stage in self._own_slots:
             self._app.task(name=_task_name(stage), pass_context=True)(self._perform)
         self._workers: dict[Stage, Worker] = {}
+        self._poll_s = _POLL_S
         self._open = AsyncExitStack()
         self._stopping = anyio.Event()
 
@@ -161,7 +167,7 @@ class FleetEngine:
         return False
 
     async def tend(self) -> None:
-        """Look after the other processes, once a second, until canceled.
+        """Look after the other processes, every second or two, until canceled.
 
         Rings the bell when a slot became free or a worker came. A run that gave no sign of life loses
         its ticket and its lease, so that its item is due again.
@@ -179,7 +185,8 @@ class FleetEngine:
                 if before is not None and _may_start_more(before, view):
                     self._bell.ring()
                 before = view
-            await self._clock.sleep(TENDING_S)
+            is_idle = before is not None and not before.running()
+            await self._clock.sleep(_TENDING_IDLE_S if is_idle else TENDING_S)
 
     def _signs_of_others(self, view: View) -> Mapping[str, Any]:
         return {item_id: sign for item_id, sign in view.signs().items() if self._jobs.find(item_id) is None}
@@ -207,7 +214,13 @@ class FleetEngine:
 
     async def _listen(self) -> None:
         channels = [*get_channel_for_queues([stage.value for stage in self._own_slots])]
-        await listen(self._database, channels, self._connector.notify, self._clock, self._log)
+
+        def change(hears: bool) -> None:
+            self._poll_s = _POLL_HEARING_S if hears else _POLL_S
+            for worker in self._workers.values():
+                worker.fetch_job_polling_interval = worker.abort_job_polling_interval = self._poll_s
+
+        await listen(self._database, channels, self._connector.notify, change, self._clock, self._log)
 
     def _stop_workers(self) -> None:
         self._stopping.set()
@@ -223,8 +236,8 @@ class FleetEngine:
                 queues=[stage.value],
                 name=f"{stage}",
                 concurrency=count,
-                fetch_job_polling_interval=_POLL_S,
-                abort_job_polling_interval=_POLL_S,
+                fetch_job_polling_interval=self._poll_s,
+                abort_job_polling_interval=self._poll_s,
                 shutdown_graceful_timeout=_WORKER_GRACE_S,
                 delete_jobs="always",
                 install_signal_handlers=False,

@@ -22,13 +22,16 @@ async def listen(
     database: Database,
     channels: Collection[str],
     hear: Callable[[str, str], Awaitable[None]],
+    on_change: Callable[[bool], None],
     clock: Clock,
     log: Logger,
 ) -> None:
     """Call ``hear(channel, payload)`` with each notification, on a connection of its own, until canceled.
 
+    ``on_change`` is told when there is something to hear from now on, and when there is no more.
+
     Behind a pooler in transaction mode there is nothing to hear, because a listener needs a session; then it returns.
-    Nothing rests on it: everybody also looks once a second.
+    Nothing rests on it: everybody also looks now and then, more often while nothing is to be heard.
     """
     while True:
         try:
@@ -39,11 +42,13 @@ async def listen(
                     return
                 for channel in channels:
                     await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
+                on_change(True)
                 while True:
                     async for notification in connection.notifies(timeout=_SILENCE_S):
                         await hear(notification.channel, notification.payload)
                     await connection.execute("SELECT 1")
             finally:
+                on_change(False)
                 await connection.close()
         except (psycopg.Error, OSError) as error:
             log.debug("notifications are interrupted", error=str(error))
