@@ -108,6 +108,26 @@ def make_fragments(video: str | None = "h264", audio: str | None = "aac", *, sec
 
 
 @cache
+def make_coloured(colour: str, *options: str, size: str = "256x144", fragments: bool = True) -> Fragments:
+    """Four seconds of a colour with a tone, in segments of two; ``options`` are the picture's encoder and more.
+
+    Without ``fragments`` as transport streams, which have no initialization section.
+    """
+    ending, more = (".m4s", ("-hls_segment_type", "fmp4")) if fragments else (".ts", ())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_ffmpeg(
+            *("-v", "error", "-f", "lavfi", "-i", f"color={colour}:s={size}:r=30:d=4,noise=alls=20:allf=t"),
+            *("-f", "lavfi", "-i", "sine=r=48000:d=4", "-pix_fmt", "yuv420p", "-g", "30"),
+            *("-sc_threshold", "0", *options),
+            *(*_AUDIO["aac"], "-ac", "2", "-f", "hls", "-hls_time", "2", *more, "-hls_playlist_type", "vod"),
+            *("-hls_segment_filename", str(folder / f"%03d{ending}"), str(folder / "list.m3u8")),
+        )
+        bodies = tuple(path.read_bytes() for path in sorted(folder.glob(f"*{ending}")))
+        return Fragments((folder / "init.mp4").read_bytes() if fragments else b"", bodies)
+
+
+@cache
 def make_transport_segments(video: str, audio: str, *, seconds: int = 6) -> tuple[bytes, ...]:
     """Segments of two seconds as transport streams."""
     with tempfile.TemporaryDirectory() as name:

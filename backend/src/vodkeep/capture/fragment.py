@@ -7,14 +7,15 @@ readers return samples or raise `SegmentDamagedError` or `UnsupportedMediaError`
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vodkeep.capture.mp4_boxes import Box, Fields, box, read_boxes
+from vodkeep.capture.parameter_sets import stored_sets, with_sets
 from vodkeep.capture.samples import (
     SegmentDamagedError,
     SegmentSamples,
@@ -22,6 +23,8 @@ from vodkeep.capture.samples import (
     TrackSamples,
     UnsupportedMediaError,
 )
+
+Key = TypeVar("Key")
 
 _VIDEO_ENTRIES = {b"avc1", b"avc3", b"hvc1", b"hev1", b"dvh1", b"dvhe", b"av01", b"vp09", b"vp08"}
 _AUDIO_ENTRIES = {b"mp4a", b"Opus", b"fLaC", b"ac-3", b"ec-3", b"alac"}
@@ -73,6 +76,7 @@ class InitTrack:
     size: int
     flags: int
     unit_length_bytes: tuple[int, ...]  # by format: size of the length before each NAL unit; 0 for other codecs
+    sets: tuple[bytes, ...] = ()  # by format: parameter sets to put in front of key frames; empty for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,31 @@ def read_init(init: bytes) -> InitTracks:
         raise SegmentDamagedError("its initialization section gives two tracks the same number")
     tracks.sort(key=lambda track: track.formats[0].kind == "audio")
     return InitTracks(tuple(tracks), frozenset(passed_over))
+
+
+def with_sets_in_band(inits: Mapping[Key, InitTracks]) -> dict[Key, InitTracks]:
+    """The initialization sections of one film, by whatever key.
+
+    If their pictures differ, each key frame of the film gets the parameter sets of its sample entry (see
+    `vodkeep.capture.parameter_sets`). Raises `SegmentDamagedError` for broken entries.
+    """
+    formats = [item for init in inits.values() for track in init.tracks for item in track.formats]
+    if len({item.sample_entry for item in formats if item.kind == "video"}) < 2:
+        return dict(inits)
+    return {
+        key: replace(init, tracks=tuple(_with_sets_in_band(track) for track in init.tracks))
+        for key, init in inits.items()
+    }
+
+
+def _with_sets_in_band(track: InitTrack) -> InitTrack:
+    return replace(
+        track,
+        sets=tuple(
+            stored_sets(item.sample_entry, width) if width else b""
+            for item, width in zip(track.formats, track.unit_length_bytes, strict=True)
+        ),
+    )
 
 
 def _find(view: memoryview, boxes: Iterator[Box], *path: bytes) -> Box:
@@ -482,7 +511,11 @@ def _finish(view: memoryview, entry: _Gathered) -> TrackSamples:
         payload = view[entry.spans[0][0] : entry.spans[0][1]]
     else:
         payload = memoryview(b"".join(view[start:end] for start, end in entry.spans))
-    _check_samples(payload, sizes, track_format, track.unit_length_bytes[entry.description_index - 1])
+    width = track.unit_length_bytes[entry.description_index - 1]
+    _check_samples(payload, sizes, track_format, width)
+    sets = track.sets[entry.description_index - 1] if track.sets else b""
+    if sets:
+        payload, sizes = with_sets(payload, sizes, sync, sets, width, track_format.codec)
     return TrackSamples(
         format=track_format,
         sizes=sizes,

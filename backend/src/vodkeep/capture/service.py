@@ -28,7 +28,7 @@ from vodkeep.capture.aside import Begun, bring_to_front, find_best, size_aside
 from vodkeep.capture.assemble import Assembled, assemble, begin_reel
 from vodkeep.capture.download import CanceledError, GoneError, MediaClient
 from vodkeep.capture.fetch import Meter, SegmentFetcher
-from vodkeep.capture.fragment import InitTracks, read_init
+from vodkeep.capture.fragment import InitTracks, read_init, with_sets_in_band
 from vodkeep.capture.ledger import completeness, write_ledger
 from vodkeep.capture.model import (
     ByteRange,
@@ -481,7 +481,10 @@ class _Capture:
                 inits[init.key] = await self._in_thread(partial(ask_again, fetch, self._tools.patience, self._cancel))
             except (GoneError, SegmentDamagedError) as error:
                 raise ServerError(f"An init section of VOD {self._folder.video_id} cannot be had: {error}.") from error
-        return inits
+        try:
+            return with_sets_in_band(inits)
+        except SegmentDamagedError as error:
+            raise ServerError(f"An init section of VOD {self._folder.video_id} makes no sense: {error}.") from error
 
     def _fetch_init(self, init: InitSection) -> InitTracks:
         return read_init(bytes(self._client.fetch_body(init.uri, self._cancel, byte_range=init.byte_range)))

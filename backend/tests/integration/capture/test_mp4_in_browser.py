@@ -13,10 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, async_playwright
 
-from support.mp4_media import lay_out, make_fragments
+from support.mp4_media import lay_out, make_coloured, make_fragments
+from vodkeep.capture.fragment import read_fragment, read_init, with_sets_in_band
 from vodkeep.capture.model import Chapter
 from vodkeep.capture.mp4_index import Movie
 from vodkeep.capture.samples import SegmentSamples
+from vodkeep.capture.transport_stream import read_transport_stream
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -76,6 +78,17 @@ PLAY = """(seconds) => new Promise((resolve, reject) => {
     };
     video.currentTime = seconds;
 })"""
+
+# The colour in the middle of what is shown, and its width and height.
+LOOK = """() => {
+    const video = document.getElementById("video"), canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const context = canvas.getContext("2d");
+    context.drawImage(video, 0, 0);
+    const [red, green, blue] = context.getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data;
+    const colour = red > 180 && blue < 90 ? "red" : blue > 180 && red < 90 ? "blue" : `${red} ${green} ${blue}`;
+    return [colour, video.videoWidth, video.videoHeight];
+}"""
 
 
 Open = Callable[[], Awaitable[Page]]
@@ -176,3 +189,50 @@ async def test_other_codecs_play(video: str | None, audio: str, width: int, tmp_
     assert (opened["duration"], opened["width"]) == (pytest.approx(6.02, abs=0.03), width)
     assert await seek(page, 4.5) == pytest.approx(4.5, abs=0.034)
     assert (await page.evaluate(PLAY, 0))["time"] == pytest.approx(6.02, abs=0.05)
+
+
+# Two encoders of the same broadcast, one after the other.
+MAIN = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "main", "-bf", "0")
+HIGH = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-bf", "3", "-refs", "4")
+
+
+def in_two_encodings(size: str, *, fragments: bool) -> list[SegmentSamples]:
+    """Four seconds of blue, then four of red by another encoder, of this size."""
+    parts = (
+        make_coloured("blue", *MAIN, fragments=fragments),
+        make_coloured("red", *HIGH, size=size, fragments=fragments),
+    )
+    if fragments:
+        inits = with_sets_in_band(dict(enumerate(read_init(part.init) for part in parts)))
+        blue, red = ([read_fragment(body, inits[number]) for body in part.bodies] for number, part in enumerate(parts))
+    else:
+        blue, red = ([read_transport_stream(body) for body in part.bodies] for part in parts)
+        put_off([*blue, *red], -1)  # ffmpeg begins a transport stream at 1.4 s.
+    put_off(red, 4)
+    return [*blue, *red]
+
+
+@pytest.mark.parametrize("size", ["256x144", "320x180"], ids=["same size", "other size"])
+@pytest.mark.parametrize("fragments", [True, False], ids=["fragments", "transport streams"])
+async def test_it_plays_on_where_the_encoding_changes(
+    fragments: bool, size: str, tmp_path: Path, open_page: Open
+) -> None:
+    """Also from there at once, and back again: what was decoded before says nothing about what comes."""
+    lay_out(tmp_path / "movie.mp4", in_two_encodings(size, fragments=fragments)).write_index()
+    first, second = [256, 144], [int(side) for side in size.split("x")]
+    page = await open_page()
+    await page.evaluate(OPEN)
+    for seconds, colour, shape in [
+        (1.5, "blue", first),
+        (5.8, "red", second),
+        (2.5, "blue", first),
+        (7, "red", second),
+    ]:
+        assert await seek(page, seconds) == pytest.approx(seconds, abs=0.1)
+        assert await page.evaluate(LOOK) == [colour, *shape]
+    played = await page.evaluate(PLAY, 0)
+    assert played["frames"] >= 230
+    directly = await open_page()
+    await directly.evaluate(OPEN)
+    assert await seek(directly, 6.5) == pytest.approx(6.5, abs=0.1)
+    assert await directly.evaluate(LOOK) == ["red", *second]
