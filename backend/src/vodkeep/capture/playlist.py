@@ -20,8 +20,10 @@ MAX_LINE_CHARS = 16_384
 # No segment lasts an hour; a larger number is nonsense that would break sums and progress.
 _MAX_SEGMENT_SECONDS = 3_600
 
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s][^,]*)(?:,|$)')
+# It begins where a name begins and nowhere within: a long name without a value would be tried from each letter on.
+_ATTRIBUTE = re.compile(r'(?<![A-Z0-9-])([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s][^,]*)(?:,|$)')
 _MUTED = re.compile(r"-(?:un)?muted(?=\.[a-z0-9]+$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DATE_ZONE = re.compile(r"([+-]\d{2})(\d{2})$")
 
 
@@ -222,9 +224,12 @@ class _Reader:
 
 
 def _absolute(base_url: str, reference: str) -> str:
+    if _CONTROL.search(reference):
+        raise ValueError(f"{reference[:80]!r} is not an address")
     uri = urljoin(base_url, reference)
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    # Looking at the port is what finds out that it is none.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError(f"{reference[:80]!r} is not an http address")
     return uri
 
@@ -254,7 +259,10 @@ def _whole_number(text: str, tag: str) -> int:
 
 def _parse_range(text: str) -> tuple[int, int | None]:
     length, at, offset = text.partition("@")
-    return _whole_number(length, "BYTERANGE"), _whole_number(offset, "BYTERANGE") if at else None
+    size = _whole_number(length, "BYTERANGE")
+    if not size:
+        raise ValueError("BYTERANGE is a range of no bytes")
+    return size, _whole_number(offset, "BYTERANGE") if at else None
 
 
 def _parse_date(text: str) -> datetime | None:

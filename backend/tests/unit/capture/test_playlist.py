@@ -122,6 +122,10 @@ def test_a_discontinuity_before_the_first_segment_means_nothing() -> None:
         pytest.param(playlist("#EXTINF:Infinity,", "a.ts"), "is outside 0 to 3600", id="endless duration"),
         pytest.param(playlist("#EXTINF:2,", "file:///etc/passwd"), "is not an http address", id="file address"),
         pytest.param(playlist("#EXTINF:2,", "http://[broken/a.ts"), "line 4", id="broken address"),
+        pytest.param(playlist("#EXTINF:2,", "http://e:2026-11/a.ts"), "line 4", id="broken port"),
+        pytest.param(playlist("#EXTINF:2,", "http://e:0/a.ts"), "is not an http address", id="port 0"),
+        pytest.param(playlist("#EXTINF:2,", "a\x06.ts"), "is not an address", id="control character"),
+        pytest.param(playlist("#EXTINF:2,", "#EXT-X-BYTERANGE:0@5", "a"), "range of no bytes", id="empty range"),
         pytest.param(playlist('#EXT-X-KEY:METHOD=AES-128,URI="k"', "#EXTINF:2,", "a.ts"), "encrypted", id="encrypted"),
         pytest.param(
             playlist("#EXTINF:2,", "#EXT-X-BYTERANGE:5", "a.ts"), "follows no other range", id="range from nowhere"
