@@ -64,6 +64,8 @@ _SMALLEST_PART_BYTES = 512 * 1024
 # So many failures, at least, without any success between them are an outage, once they have lasted for long enough.
 _OUTAGE_FAILURES = 6
 _MOST_WITNESSES = 4
+# Segments whose samples are in memory: while those of one are written, the next one is taken apart.
+_MOST_HELD = 2
 
 
 class Meter:
@@ -141,6 +143,7 @@ class SegmentFetcher:
         self.hosts = Hosts(patience.given_up_s)  # which of them can be reached
         self._witnesses: dict[str, Segment] = {}  # by host, the one kept last at the end
         self._testimony = threading.Lock()
+        self._samples_held = threading.Semaphore(_MOST_HELD)
         self._appending = threading.Lock()
         self._outage: BaseException | None = None
         self._buffers: list[_Buffer] = []  # used again, the last one first
@@ -378,7 +381,9 @@ class SegmentFetcher:
             )
             self._body_bytes = max(1, (self._body_bytes * 3 + len(body)) // 4)
             name = uri.split("?", 1)[0].rsplit("/", 1)[-1]
-            hands.dismantler.submit(self._append, segment, name, body).result()
+            with self._samples_held:
+                samples = hands.dismantler.submit(self._dismantle, segment, body).result()
+                self._append(segment, name, samples)
         finally:
             with self._lock:
                 self._buffers.append(buffer)
@@ -387,9 +392,8 @@ class SegmentFetcher:
         with self._lock:
             return self._buffers.pop() if self._buffers else _Buffer()
 
-    def _append(self, segment: Segment, name: str, body: memoryview) -> None:
-        """Take a body apart and make the segment count."""
-        samples = self._dismantle(segment, body)
+    def _append(self, segment: Segment, name: str, samples: SegmentSamples) -> None:
+        """Make the segment count."""
         with self._appending:
             if self._cancel.is_set():  # The folder may belong to somebody else by now.
                 raise CanceledError
