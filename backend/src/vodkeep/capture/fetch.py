@@ -17,8 +17,8 @@ A host to which no connection comes about is judged as a whole, see `vodkeep.cap
 while one of them tries, and are holes without a request once that has been in vain.
 
 Memory is bounded by the bodies in flight, whatever the length of the broadcast: at most `BODIES_BYTES` of them are
-held, in buffers that are used again, and one at a time is taken apart, always by the same thread. Fresh pages for each
-body would cost more than everything else that is done with it.
+held, in buffers that are used again, and one at a time is taken apart, always by the same thread, while the samples of
+the one before are written. Fresh pages for each body would cost more than everything else that is done with it.
 """
 
 from __future__ import annotations

@@ -114,3 +114,16 @@ def test_memory_does_not_grow_with_the_broadcast() -> None:
     assert long["peak_before_verifying_mib"] <= 200
     assert long["planning_s"] < 1
     assert long["fetching_s"] / short["fetching_s"] < 4320 / 60 * 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux tells of them")
+def test_importing_the_engine_starts_no_thread() -> None:
+    """Least of all one for each processor, as the linear algebra that comes with numpy does."""
+    count = "import os, vodkeep.capture.service; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", count],
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"
