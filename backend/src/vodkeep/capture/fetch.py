@@ -166,6 +166,7 @@ class SegmentFetcher:
             for _ in range(count):
                 # Each worker logs under the correlation id of the capture that it works for.
                 workers.submit(contextvars.copy_context().run, self._work, _Hands(parts, dismantler))
+        self._buffers.clear()  # The memory is needed for the film's index and its verification.
         if self._cancel.is_set():
             raise CanceledError
         if self._outage is not None:
