@@ -204,7 +204,6 @@ async def take(url: str, data_dir: Path, connections: int) -> Taken:
     tools = CaptureTools(
         resolver=_KnownPlaylist(url),
         download_whole=no_other_way,
-        ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
         pool=media_pool(connections),
         rate=RateLimiter(None),
         connections=connections,

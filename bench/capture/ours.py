@@ -21,7 +21,6 @@ from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
-from vodkeep.capture.tools import find_ffmpeg
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.telemetry.log import configure_logging, get_logger
@@ -56,8 +55,6 @@ class KnownPlaylist:
 
 def build(data_dir: Path, url: str, connections: int) -> CaptureService:
     """The engine as the service builds it."""
-    ffmpeg = find_ffmpeg(None)
-    assert ffmpeg is not None
 
     async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
         raise RuntimeError(f"The engine gave {wanted.video_id} up.")
@@ -65,7 +62,6 @@ def build(data_dir: Path, url: str, connections: int) -> CaptureService:
     tools = CaptureTools(
         resolver=KnownPlaylist(url),
         download_whole=no_other_way,
-        ffmpeg=ffmpeg.path,
         pool=media_pool(connections),
         rate=RateLimiter(None),
         connections=connections,

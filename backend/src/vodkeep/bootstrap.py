@@ -329,7 +329,6 @@ def build_archivist(
         CaptureTools(
             resolver=wrap_resolver(resolver),
             download_whole=download_otherwise,
-            ffmpeg=ffmpeg_path,
             pool=media_pool(connections * settings.pipeline.max_concurrent_downloads),
             rate=RateLimiter(settings.pipeline.download_rate_limit),
             connections=connections,

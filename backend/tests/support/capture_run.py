@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-import imageio_ffmpeg
 import urllib3
 
 from vodkeep.capture.download import media_pool
@@ -86,7 +85,6 @@ def service_of(
     tools = CaptureTools(
         resolver=resolver,
         download_whole=download_whole or no_other_way,
-        ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
         pool=pool or media_pool(max(16, connections)),
         rate=rate or RateLimiter(None),
         connections=connections,

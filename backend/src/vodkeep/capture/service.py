@@ -133,7 +133,6 @@ class CaptureTools:
 
     resolver: Resolver
     download_whole: DownloadWhole  # for formats that we cannot take apart
-    ffmpeg: str  # program, for thumbnails only
     pool: urllib3.PoolManager  # of `media_pool`
     rate: RateLimiter
     connections: int  # the most parallel requests of one capture
@@ -552,7 +551,7 @@ class _Capture:
                     with disk_errors(target):
                         await anyio.Path(target).write_bytes(body)
                     return True
-        return await grab_frame(self._tools.ffmpeg, output / VIDEO_NAME, target, at_s=duration_us / 10 / 1e6)
+        return await anyio.to_thread.run_sync(grab_frame, output / VIDEO_NAME, target, duration_us / 10 / 1e6)
 
 
 def _prove(

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio
+import av.error
+from av.container import InputContainer
+from av.video.frame import VideoFrame
 
-from vodkeep.capture.child import run_child
-from vodkeep.errors import VodkeepError
+from vodkeep.capture.film import open_film, seek
+from vodkeep.capture.mp4_reader import MovieDamagedError
+from vodkeep.capture.mp4_windows import Window
 
 MAX_BYTES = 10 * 1024 * 1024
 _JPEG_MAGIC = b"\xff\xd8\xff"
-_DEADLINE_S = 60.0
+_MOST_WIDTH = 1280
+_QUANTIZER = "4"  # Of MJPEG: from 2, the best, to 31.
+# A decoder that has not shown anything after so many packets never will.
+_MOST_PACKETS = 300
 
 
 def is_jpeg(body: bytes) -> bool:
@@ -19,18 +25,41 @@ def is_jpeg(body: bytes) -> bool:
     return body.startswith(_JPEG_MAGIC)
 
 
-async def grab_frame(ffmpeg: str, video: Path, target: Path, at_s: float) -> bool:
-    """Write the frame at ``at_s`` seconds of ``video`` as a JPEG; False when there is none (a broadcast of sound)."""
+def grab_frame(video: Path, target: Path, at_s: float) -> bool:
+    """Write the key frame at or before ``at_s`` seconds of ``video`` as the JPEG ``target``; blocking.
+
+    False, and no file, when there is none (a broadcast of sound), or when it cannot be decoded or written.
+    """
     try:
-        result = await run_child(
-            [
-                ffmpeg,
-                *("-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-ss", f"{at_s:.3f}", "-i", str(video)),
-                *("-map", "0:v:0", "-frames:v", "1", "-vf", "scale='min(1280,iw)':-2", "-q:v", "4", "-f", "image2"),
-                *("-update", "1", str(target)),
-            ],
-            deadline_s=_DEADLINE_S,
-        )
-    except VodkeepError:
-        return False
-    return result.returncode == 0 and await anyio.Path(target).exists()
+        with open_film(video) as film:
+            for window, _ in film.windows_at([at_s]):
+                with film.play(window) as container:
+                    frame = _find_frame(container, window, at_s)
+                    if frame is not None:
+                        _fit(frame).save(target, qmin=_QUANTIZER, qmax=_QUANTIZER)
+                        return True
+    except (MovieDamagedError, av.error.FFmpegError, OSError):
+        target.unlink(missing_ok=True)
+    return False
+
+
+def _find_frame(container: InputContainer, window: Window, at_s: float) -> VideoFrame | None:
+    """The first picture that can be decoded from the key frame before ``at_s`` on."""
+    for stream in container.streams.video[:1]:
+        seek(container, stream, window, at_s)
+        # One frame is to come out, and not one for each processor to be worked on.
+        stream.codec_context.thread_count = 1
+        for number, packet in enumerate(container.demux(stream)):
+            for frame in packet.decode():
+                assert isinstance(frame, VideoFrame)
+                return frame
+            if number > _MOST_PACKETS:
+                break
+    return None
+
+
+def _fit(frame: VideoFrame) -> VideoFrame:
+    """The frame in the size and the colours of a thumbnail; both sides are even, as the format needs them."""
+    width = min(_MOST_WIDTH, frame.width) // 2 * 2
+    height = max(2, round(frame.height * width / frame.width) // 2 * 2)
+    return frame.reformat(width=width, height=height, format="yuvj420p")

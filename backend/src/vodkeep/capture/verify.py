@@ -8,7 +8,6 @@ while they are still in the memory of the system.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +28,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from vodkeep.capture.film import Film, open_film, seek
 from vodkeep.capture.model import PacketCounts
-from vodkeep.capture.mp4_reader import MovieDamagedError, MovieIndex, Samples, TrackIndex, read_movie
-from vodkeep.capture.mp4_windows import Window, WindowFile, WindowTrack, cut_windows
+from vodkeep.capture.mp4_reader import MovieDamagedError, MovieIndex, Samples, TrackIndex
+from vodkeep.capture.mp4_windows import Window
 from vodkeep.capture.packet_check import PacketCheck, time_rows
 from vodkeep.disk import RunningHash
 from vodkeep.errors import TransientError
@@ -40,7 +40,6 @@ from vodkeep.errors import TransientError
 _SAMPLE_PACKETS = 60
 _TELL_BYTES = 1 << 20
 _MOST_HIDDEN_S = 1.0
-_READ_BYTES = 128 * 1024
 # Packets as they are in the file: nothing is guessed, mended or looked into.
 _AS_THEY_ARE = {"fflags": "-genpts+noparse+nofillin"}
 
@@ -81,23 +80,14 @@ class VerificationError(TransientError):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, MovieIndex]]:
-    """The file at ``path`` and its index; what is wrong with either is a `VerificationError`."""
+def _judging(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the file at ``path`` is a `VerificationError`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield descriptor, read_movie(descriptor)
-        finally:
-            os.close(descriptor)
+        yield
     except (av.error.FFmpegError, OSError) as error:
         raise VerificationError(f"The finished file {path.name} cannot be read: {error}") from error
     except MovieDamagedError as error:
         raise VerificationError(f"The finished file {path.name} is no whole film, because {error}.") from error
-
-
-def _open_window(descriptor: int, movie: MovieIndex, window: Window, options: dict[str, str]) -> InputContainer:
-    file = WindowFile(descriptor, movie.size, window)
-    return av.open(file, mode="r", format="mp4", buffer_size=_READ_BYTES, container_options=options)
 
 
 # --- every packet --------------------------------------------------------------------------------------------------
@@ -116,34 +106,28 @@ def read_facts(
     `VerificationError`, too. With ``sha256`` known already it is not computed. ``on_bytes`` is told how many bytes of
     packets were read; what it raises ends the reading.
     """
-    with _opened(path) as (descriptor, movie), ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
-        digest = RunningHash(descriptor) if sha256 is None else None
-        streams = [_Stream(track, (fetched or {}).get(track.kind)) for track in movie.tracks]
-        for window in cut_windows(descriptor, movie):
+    with _judging(path), open_film(path) as film, ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+        digest = RunningHash(film.descriptor) if sha256 is None else None
+        streams = [_Stream(track, (fetched or {}).get(track.kind)) for track in film.movie.tracks]
+        for window in film.windows():
             # Neither runs away from the other by more than a window.
             hashing = pool.submit(digest.advance, window.media_end) if digest is not None else None
             try:
-                _read_window(descriptor, movie, window, streams, on_bytes)
+                _read_window(film, window, streams, on_bytes)
             finally:
                 if hashing is not None:
                     hashing.result()
         if digest is not None:
-            digest.advance(movie.size)
+            digest.advance(film.movie.size)
         for stream in streams:
             stream.finish()
-        return _gather(movie, streams, digest.hexdigest() if digest is not None else sha256 or "")
+        return _gather(film.movie, streams, digest.hexdigest() if digest is not None else sha256 or "")
 
 
-def _read_window(
-    descriptor: int,
-    movie: MovieIndex,
-    window: Window,
-    streams: Sequence[_Stream],
-    on_bytes: Callable[[int], None],
-) -> None:
+def _read_window(film: Film, window: Window, streams: Sequence[_Stream], on_bytes: Callable[[int], None]) -> None:
     """Read all packets of a window."""
     present = [streams[part.number] for part in window.tracks]
-    with _open_window(descriptor, movie, window, _AS_THEY_ARE) as container:
+    with film.play(window, _AS_THEY_ARE) as container:
         if len(container.streams) != len(present):
             raise MovieDamagedError(f"FFmpeg finds {len(container.streams)} tracks in it and not {len(present)}")
         for stream, found in zip(present, container.streams, strict=True):
@@ -353,31 +337,16 @@ def sample_decode(path: Path, positions: Sequence[float]) -> int:
     wrong bit passes; that is what checksums are for. Raises `VerificationError` when the file cannot be opened or read.
     """
     failed = 0
-    with _opened(path) as (descriptor, movie):
-        for window, inside in _windows_at(descriptor, movie, positions):
-            with _open_window(descriptor, movie, window, {}) as container:
+    with _judging(path), open_film(path) as film:
+        for window, inside in film.windows_at(positions):
+            with film.play(window) as container:
                 for streams in (container.streams.video, container.streams.audio):
                     # A codec that this build cannot decode is no fault of the file.
                     for stream in (stream for stream in streams[:1] if stream.codec_context is not None):
-                        part = window.tracks[stream.index]
                         for position_s in inside:
-                            failed += _decode_stretch(container, stream, part, position_s)
+                            seek(container, stream, window, position_s)
+                            failed += _decode_stretch(container, stream)
     return failed
-
-
-def _windows_at(
-    descriptor: int, movie: MovieIndex, positions: Sequence[float]
-) -> Iterator[tuple[Window, Sequence[float]]]:
-    """The windows in which ``positions`` lie, with those that lie in each; what is beyond the end lies in the last."""
-    left = sorted(positions)
-    window: Window | None = None
-    for window in cut_windows(descriptor, movie):
-        inside = [position for position in left if position < window.tracks[0].end_s]
-        left = left[len(inside) :]
-        if inside:
-            yield window, inside
-    if window is not None and left:
-        yield window, left
 
 
 def spread_positions(duration_us: int, count: int) -> tuple[float, ...]:
@@ -385,12 +354,8 @@ def spread_positions(duration_us: int, count: int) -> tuple[float, ...]:
     return tuple(duration_us * number / count / 1e6 for number in range(count))
 
 
-def _decode_stretch(
-    container: InputContainer, stream: VideoStream | AudioStream, part: WindowTrack, position_s: float
-) -> int:
-    """Decode one stretch of one stream; the number of frames that failed."""
-    ticks = max(0, int((position_s - part.start_s) * part.track.timescale))
-    container.seek(ticks + (stream.start_time or 0), stream=stream)
+def _decode_stretch(container: InputContainer, stream: VideoStream | AudioStream) -> int:
+    """Decode a stretch of one stream from where ``container`` is; the number of frames that failed."""
     decoder = stream.codec_context
     decoder.flush_buffers()
     failed = read = 0

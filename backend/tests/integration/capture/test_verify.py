@@ -18,7 +18,7 @@ import pytest
 
 from support.films import make_index_of, put_together
 from support.mp4_media import lay_out, make_fragments, make_transport_segments, run_ffmpeg
-from vodkeep.capture import verify
+from vodkeep.capture import film as film_module
 from vodkeep.capture.model import PacketCounts
 from vodkeep.capture.mp4_reader import Samples, read_movie
 from vodkeep.capture.mp4_windows import cut_windows
@@ -33,7 +33,7 @@ WINDOWS = [pytest.param(0, id="first window"), pytest.param(1, id="middle window
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "cut_windows", partial(cut_windows, window_s=WINDOW_S))
+    monkeypatch.setattr(film_module, "cut_windows", partial(cut_windows, window_s=WINDOW_S))
 
 
 def segments_of(video: str | None = "h264", audio: str | None = "aac") -> list[SegmentSamples]:
@@ -325,7 +325,7 @@ def test_an_index_that_lies_is_found(
 def test_times_that_stand_still_between_two_windows_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr(verify, "cut_windows", partial(cut_windows, window_s=1.5))
+    monkeypatch.setattr(film_module, "cut_windows", partial(cut_windows, window_s=1.5))
     segments = segments_of()
     path, _ = put_together(tmp_path / "whole", segments)
     border = len(windows_of(path, window_s=1.5)[0][0])
