@@ -5,16 +5,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
 
 from vodkeep.errors import DiskFull, TransientError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-_HASH_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024  # Small enough for the caches of the processor.
+
+ALGORITHM = "blake3"
+_ALGORITHMS: dict[str, Callable[[], Any]] = {"blake3": blake3, "sha256": hashlib.sha256}
 
 RESERVE_BYTES = 128 * 1024 * 1024
 """What captures leave free, for the database, the log and what an estimate got wrong."""
@@ -62,30 +69,40 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of the file, hexadecimal, as ``sha256sum`` prints it; reads it from end to end.
+def checksum_of(path: Path, algorithm: str = ALGORITHM, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+    """The checksum of the file with its name: ``blake3:`` and what ``b3sum`` prints; or ``sha256:``, as ``sha256sum``.
 
-    ``on_bytes`` is told the size of each piece when it has been read; what it raises ends the reading.
+    Reads it from end to end. ``on_bytes`` is told the size of each piece when it has been read; what it raises ends the
+    reading.
     """
     with path.open("rb", buffering=0) as file:
-        digest = RunningHash(file.fileno())
-        digest.advance(None, on_bytes)
-        return digest.hexdigest()
+        checksum = RunningChecksum(file.fileno(), algorithm)
+        checksum.advance(None, on_bytes)
+        return checksum.named()
 
 
-class RunningHash:
-    """SHA-256 of an open file that is read bit by bit, whatever else its descriptor is used for."""
+def algorithm_of(checksum: str) -> str:
+    """Which algorithm a named checksum is of; one that we do not know is `ValueError`."""
+    algorithm, _, digest = checksum.partition(":")
+    if algorithm not in _ALGORITHMS or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError(f"{checksum[:80]!r} is no checksum that is known here")
+    return algorithm
 
-    def __init__(self, descriptor: int) -> None:
+
+class RunningChecksum:
+    """The checksum of an open file that is read bit by bit, whatever else its descriptor is used for."""
+
+    def __init__(self, descriptor: int, algorithm: str = ALGORITHM) -> None:
         self._descriptor = descriptor
-        self._digest = hashlib.sha256()
+        self._algorithm = algorithm
+        self._digest = _ALGORITHMS[algorithm]()
         self._position = 0
-        self._buffer = memoryview(bytearray(_HASH_CHUNK_BYTES))
+        self._buffer = memoryview(bytearray(_CHUNK_BYTES))
 
     def advance(self, offset: int | None, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Take in the bytes before ``offset``, all that there are with None, as far as they have not been yet."""
         while offset is None or self._position < offset:
-            wanted = _HASH_CHUNK_BYTES if offset is None else min(_HASH_CHUNK_BYTES, offset - self._position)
+            wanted = _CHUNK_BYTES if offset is None else min(_CHUNK_BYTES, offset - self._position)
             size = os.preadv(self._descriptor, [self._buffer[:wanted]], self._position)
             if not size:
                 return
@@ -93,6 +110,6 @@ class RunningHash:
             self._position += size
             on_bytes(size)
 
-    def hexdigest(self) -> str:
-        """The checksum of the bytes so far, hexadecimal."""
-        return self._digest.hexdigest()
+    def named(self) -> str:
+        """The checksum of the bytes so far, with the name of its algorithm."""
+        return f"{self._algorithm}:{self._digest.hexdigest()}"

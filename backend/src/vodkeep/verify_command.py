@@ -109,7 +109,7 @@ class _Verify:
         counts: Counter[Verdict] = Counter()
         bad = False
         with self._bars if self._shows_bars else nullcontext():
-            total = sum(subject.size_bytes(deep=self._options.deep) for subject in subjects)
+            total = sum(subject.size_bytes for subject in subjects)
             bar = self._bars.add_task("verifying", total=total)
             for subject in subjects:
                 self._bars.update(bar, description=f"verifying {subject.video_id}")

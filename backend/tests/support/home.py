@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 
 import av
 import pytest
+from blake3 import blake3
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
 
@@ -247,7 +247,7 @@ def check_manifest(home: Home, video_id: str) -> Any:
     assert {"manifest.json", *files} == {path.name for path in folder.iterdir()}
     for name, entry in files.items():
         body = (folder / name).read_bytes()
-        assert (entry["size_bytes"], entry["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+        assert (entry["size_bytes"], entry["checksum"]) == (len(body), f"blake3:{blake3(body).hexdigest()}")
     video, audio = count_packets(folder / "video.mp4")
     assert {stream["kind"]: stream["packets"] for stream in manifest["streams"]} == {"video": video, "audio": audio}
     ledger = manifest["ledger"]

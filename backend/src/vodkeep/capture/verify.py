@@ -33,7 +33,7 @@ from vodkeep.capture.model import PacketCounts
 from vodkeep.capture.mp4_reader import MovieDamagedError, MovieIndex, Samples, TrackIndex
 from vodkeep.capture.mp4_windows import Window
 from vodkeep.capture.packet_check import PacketCheck, time_rows
-from vodkeep.disk import RunningHash
+from vodkeep.disk import ALGORITHM, RunningChecksum
 from vodkeep.errors import TransientError
 
 # One second at the highest frame rate of Twitch.
@@ -64,7 +64,7 @@ class FileFacts:
     """What a media file really holds, found by reading every packet."""
 
     size_bytes: int
-    sha256: str  # hexadecimal
+    checksum: str  # named, as `vodkeep.disk.checksum_of` has it
     duration_us: int  # from the first to the end of the last packet that is shown
     ends_us: int  # where on the movie's timeline that is
     promised_us: int  # and where it is by the word of the index
@@ -97,31 +97,29 @@ def read_facts(
     path: Path,
     *,
     fetched: Mapping[Kind, Iterable[PacketCheck]] | None = None,
-    sha256: str | None = None,
+    algorithm: str = ALGORITHM,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> FileFacts:
     """Read the file at ``path`` from end to end; raises `VerificationError` when it cannot be read.
 
     With ``fetched``, what was fetched of each kind in the order of the timeline, a packet that differs is a
-    `VerificationError`, too. With ``sha256`` known already it is not computed. ``on_bytes`` is told how many bytes of
-    packets were read; what it raises ends the reading.
+    `VerificationError`, too. The checksum is one of ``algorithm``. ``on_bytes`` is told how many bytes of packets were
+    read; what it raises ends the reading.
     """
-    with _judging(path), open_film(path) as film, ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
-        digest = RunningHash(film.descriptor) if sha256 is None else None
+    with _judging(path), open_film(path) as film, ThreadPoolExecutor(1, thread_name_prefix="checksum") as pool:
+        checksum = RunningChecksum(film.descriptor, algorithm)
         streams = [_Stream(track, (fetched or {}).get(track.kind)) for track in film.movie.tracks]
         for window in film.windows():
             # Neither runs away from the other by more than a window.
-            hashing = pool.submit(digest.advance, window.media_end) if digest is not None else None
+            summing = pool.submit(checksum.advance, window.media_end)
             try:
                 _read_window(film, window, streams, on_bytes)
             finally:
-                if hashing is not None:
-                    hashing.result()
-        if digest is not None:
-            digest.advance(film.movie.size)
+                summing.result()
+        checksum.advance(film.movie.size)
         for stream in streams:
             stream.finish()
-        return _gather(film.movie, streams, digest.hexdigest() if digest is not None else sha256 or "")
+        return _gather(film.movie, streams, checksum.named())
 
 
 def _read_window(film: Film, window: Window, streams: Sequence[_Stream], on_bytes: Callable[[int], None]) -> None:
@@ -278,12 +276,12 @@ class _Stream:
         return StreamFacts(self.track.kind, self.codec, self.packets, self.width, self.height, rate)
 
 
-def _gather(movie: MovieIndex, streams: Sequence[_Stream], sha256: str) -> FileFacts:
+def _gather(movie: MovieIndex, streams: Sequence[_Stream], checksum: str) -> FileFacts:
     spans = [span for stream in streams if (span := stream.span_us())]
     ends_us = max((end for _, end in spans), default=0)
     return FileFacts(
         size_bytes=movie.size,
-        sha256=sha256,
+        checksum=checksum,
         duration_us=ends_us - min((start for start, _ in spans), default=0),
         ends_us=ends_us,
         promised_us=movie.duration_us,

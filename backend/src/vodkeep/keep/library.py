@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from vodkeep.disk import FILE_MODE, FOLDER_MODE, disk_errors, hash_file, sync
+from vodkeep.disk import FILE_MODE, FOLDER_MODE, checksum_of, disk_errors, sync
 from vodkeep.keep.layout import item_folder
 from vodkeep.keep.manifest import FileEntry, Manifest, ManifestError, load_manifest
 
@@ -76,7 +76,7 @@ class Library:
         for entry in item.manifest.files:
             path = self.root / item.path / entry.name
             try:
-                if path.stat().st_size != entry.size_bytes or hash_file(path) != entry.sha256:
+                if path.stat().st_size != entry.size_bytes or checksum_of(path, entry.algorithm) != entry.checksum:
                     return False
             except OSError:
                 return False
@@ -129,4 +129,4 @@ def load_manifest_quietly(folder: Path) -> Manifest | None:
 
 def describe_file(path: Path) -> FileEntry:
     """Size and SHA-256 of a file; reads it from end to end."""
-    return FileEntry(path.name, path.stat().st_size, hash_file(path))
+    return FileEntry(path.name, path.stat().st_size, checksum_of(path))

@@ -1,6 +1,6 @@
 """The manifest: what an item's folder says of itself, so that the files outlive the program.
 
-``manifest.json`` names every file with size and SHA-256, says where the broadcast came from, and holds the ledger.
+``manifest.json`` names every file with size and checksum, says where the broadcast came from, and holds the ledger.
 It is written last, so a folder with a manifest is a whole item.
 """
 
@@ -12,8 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vodkeep.disk import algorithm_of
+
 MANIFEST_NAME = "manifest.json"
-FORMAT = "vodkeep-manifest/1"
+FORMAT = "vodkeep-manifest/2"
+# It had SHA-256 alone, and no name for it.
+_FORMAT_1 = "vodkeep-manifest/1"
 
 
 class ManifestError(ValueError):
@@ -26,7 +30,12 @@ class FileEntry:
 
     name: str  # relative to the item's folder
     size_bytes: int
-    sha256: str  # hexadecimal
+    checksum: str  # "blake3:" or "sha256:" and the digest, hexadecimal
+
+    @property
+    def algorithm(self) -> str:
+        """What the checksum is of."""
+        return algorithm_of(self.checksum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +106,12 @@ def read_manifest(text: str) -> Manifest:
     """Read what `write_manifest` wrote; raises `ManifestError`."""
     try:
         fields: dict[str, Any] = json.loads(text)
-        if fields.pop("format") != FORMAT:
+        form = fields.pop("format")
+        if form not in (FORMAT, _FORMAT_1):
             raise ManifestError("it has another format")
+        if form == _FORMAT_1:
+            for entry in fields["files"]:
+                entry["checksum"] = f"sha256:{entry.pop('sha256')}"
         manifest = Manifest(
             **{
                 **fields,
@@ -132,6 +145,8 @@ def _check_types(manifest: Manifest) -> None:
     )  # fmt: skip
     if not fine:
         raise ManifestError("a field has the wrong type")
+    for entry in manifest.files:
+        algorithm_of(entry.checksum)
 
 
 def load_manifest(folder: Path) -> Manifest | None:

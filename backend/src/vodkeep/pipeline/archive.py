@@ -190,7 +190,7 @@ def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
     resolved, facts = captured.resolved, captured.facts
     files = [
         # The video was hashed while it was verified.
-        FileEntry(VIDEO_NAME, facts.size_bytes, facts.sha256),
+        FileEntry(VIDEO_NAME, facts.size_bytes, facts.checksum),
     ]
     if captured.has_thumbnail:
         files.append(describe_file(captured.output / THUMBNAIL_NAME))

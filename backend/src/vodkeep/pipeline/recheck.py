@@ -18,9 +18,9 @@ from vodkeep.capture.verify import FileFacts, VerificationError, read_facts, sam
 from vodkeep.db.engine import UnitOfWork
 from vodkeep.db.events import EventLog
 from vodkeep.errors import RequestRefused, UnknownItem
-from vodkeep.keep.fixity import check_files, find_folders
+from vodkeep.keep.fixity import FileProblem, check_file, check_files, check_size, compare_checksum, find_folders
 from vodkeep.keep.library import load_manifest_quietly
-from vodkeep.keep.manifest import MANIFEST_NAME, Manifest, ManifestError, load_manifest
+from vodkeep.keep.manifest import MANIFEST_NAME, FileEntry, Manifest, ManifestError, load_manifest
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.model import RUNNING, Asked, DownloadState, QueueItem
 
@@ -51,12 +51,10 @@ class Subject:
     folder: PurePosixPath | None  # relative to the library
     manifest: Manifest | None = None  # None when it cannot be read
 
-    def size_bytes(self, *, deep: bool) -> int:
+    @property
+    def size_bytes(self) -> int:
         """How much there is to read."""
-        if self.manifest is None:
-            return 0
-        video = self.manifest.file(VIDEO_NAME)
-        return sum(entry.size_bytes for entry in self.manifest.files) + (video.size_bytes if deep and video else 0)
+        return sum(entry.size_bytes for entry in self.manifest.files) if self.manifest is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +135,14 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
         return Finding(subject, Verdict.DAMAGED if there else Verdict.MISSING, (sentence,))
     if manifest.video_id != subject.video_id:
         return Finding(subject, Verdict.DAMAGED, (f"the folder holds VOD {manifest.video_id}",))
-    problems = check_files(library / folder, manifest, on_bytes)
-    said = [f"{problem.name} {problem.sentence}" for problem in problems]
+    problems = check_files(library / folder, manifest, on_bytes, but=VIDEO_NAME if deep else None)
+    of_film: list[str] = []
+    if deep and (video := manifest.file(VIDEO_NAME)) is not None:
+        of_video, of_film = _check_video(library / folder, video, manifest, on_bytes)
+        problems = (*of_video, *problems)
+    said = [*(f"{problem.name} {problem.sentence}" for problem in problems), *of_film]
     if manifest.file(VIDEO_NAME) is None:
         said.append("the manifest names no video")
-    elif deep and (library / folder / VIDEO_NAME).is_file():
-        said += _check_video(library / folder / VIDEO_NAME, manifest, on_bytes)
     not_mended, notes = "", []
     if any(problem.denied for problem in problems):
         not_mended = _DENIED
@@ -209,10 +209,17 @@ def _why_not_kept(subject: Subject) -> str:
     return f"nothing of it is in the library yet (it is {subject.row.download_state})"
 
 
-def _check_video(video: Path, manifest: Manifest, on_bytes: Callable[[int], None]) -> list[str]:
-    """The packets of the video against the manifest, and a look at some pictures."""
-    entry = manifest.file(VIDEO_NAME)
-    assert entry is not None
+def _check_video(
+    folder: Path, entry: FileEntry, manifest: Manifest, on_bytes: Callable[[int], None]
+) -> tuple[list[FileProblem], list[str]]:
+    """The file of the video and its packets against the manifest, read once, and a look at some pictures.
+
+    Returns what is wrong with the file, and what is wrong with the film in it, as sentences.
+    """
+    problem = check_size(folder, entry)
+    if problem is not None:
+        on_bytes(entry.size_bytes)
+        return [problem], []
     told = 0
 
     def tell(size: int) -> None:
@@ -220,17 +227,20 @@ def _check_video(video: Path, manifest: Manifest, on_bytes: Callable[[int], None
         told += size
         on_bytes(size)
 
+    video = folder / entry.name
     try:
-        # Sizes and checksum were compared before; that pass is not repeated.
-        facts = read_facts(video, sha256=entry.sha256, on_bytes=tell)
-        problems = compare(facts, manifest)
+        facts = read_facts(video, algorithm=entry.algorithm, on_bytes=tell)
+        problem = compare_checksum(entry, facts.checksum)
+        of_film = compare(facts, manifest)
         failed = sample_decode(video, spread_positions(facts.duration_us, _POSITIONS))
         if failed:
-            problems.append(f"{failed} frames at {_POSITIONS} places cannot be decoded")
+            of_film.append(f"{failed} frames at {_POSITIONS} places cannot be decoded")
     except VerificationError as error:
-        problems = [str(error).rstrip(".")]
+        # It was not read to its end; whether it is as it was captured decides whether it is fetched again.
+        problem = check_file(folder, entry, lambda _: None)
+        of_film = [str(error).rstrip(".")]
     on_bytes(max(0, entry.size_bytes - told))
-    return problems
+    return [problem] if problem is not None else [], of_film
 
 
 def compare(facts: FileFacts, manifest: Manifest) -> list[str]:
@@ -248,6 +258,11 @@ def compare(facts: FileFacts, manifest: Manifest) -> list[str]:
             problems.append(f"{VIDEO_NAME} holds {has} {kind} packets, and the manifest says {says}")
     if not facts.in_order:
         problems.append(f"the timestamps of {VIDEO_NAME} run backwards")
+    if abs(facts.promised_us - facts.ends_us) > _TOLERANCE_MS * 1000:
+        problems.append(
+            f"the index of {VIDEO_NAME} promises {facts.promised_us / 1e6:.1f} s, and its packets end after"
+            f" {facts.ends_us / 1e6:.1f} s"
+        )
     present = [stretch for stretch in manifest.ledger if stretch.source != "missing"]
     says_ms = present[-1].end_ms - present[0].start_ms if present else manifest.duration_ms
     if abs(facts.duration_us / 1000 - says_ms) > _TOLERANCE_MS:

@@ -14,6 +14,7 @@ from support.queue_items import NOW
 from support.queue_rows import Rows
 from vodkeep.capture.verify import read_facts
 from vodkeep.db.engine import Database
+from vodkeep.disk import checksum_of
 from vodkeep.keep.library import describe_file
 from vodkeep.keep.manifest import MANIFEST_NAME, LedgerEntry, Manifest, StreamEntry, write_manifest
 from vodkeep.pipeline.model import Asked, Asker
@@ -64,6 +65,13 @@ class Shelf:
     def write(self, manifest: Manifest) -> None:
         (self.folder / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
 
+    def sum_with(self, algorithm: str) -> None:
+        """Another kind of checksum in the manifest."""
+        files = tuple(
+            replace(entry, checksum=checksum_of(self.folder / entry.name, algorithm)) for entry in self.manifest.files
+        )
+        self.write(replace(self.manifest, files=files))
+
     def damage(self, name: str) -> None:
         """Change one byte and neither size nor time."""
         path = self.folder / name
@@ -107,9 +115,11 @@ def test_a_whole_item_is_fine_and_every_byte_was_read(shelf: Shelf, rows: Rows, 
     finding = shelf.look(subject, deep=deep)
 
     assert (finding.verdict, finding.problems, finding.notes) == (Verdict.FINE, (), ())
-    assert shelf.read == subject.size_bytes(deep=deep)
+    assert shelf.read == subject.size_bytes
 
 
+@pytest.mark.parametrize("deep", [False, True], ids=["files", "deep"])
+@pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
 @pytest.mark.parametrize(
     ("name", "words", "repairs"),
     [
@@ -118,10 +128,12 @@ def test_a_whole_item_is_fine_and_every_byte_was_read(shelf: Shelf, rows: Rows, 
     ],
 )
 def test_one_wrong_byte_is_found(
-    shelf: Shelf, rows: Rows, database: Database, name: str, words: str, repairs: bool
+    shelf: Shelf, rows: Rows, database: Database, name: str, words: str, repairs: bool, algorithm: str, deep: bool
 ) -> None:
+    shelf.sum_with(algorithm)
+    assert shelf.look(subject_of(database, shelf), deep=deep).verdict is Verdict.FINE
     shelf.damage(name)
-    finding = shelf.look(subject_of(database, shelf))
+    finding = shelf.look(subject_of(database, shelf), deep=deep)
 
     assert finding.verdict is Verdict.DAMAGED
     assert words in finding.problems[0]
@@ -144,7 +156,7 @@ def test_a_file_cut_short_is_found_without_reading_it(shelf: Shelf, rows: Rows, 
     finding = shelf.look(subject)
 
     assert "video.mp4 has 1000 bytes" in finding.problems[0]
-    assert shelf.read == subject.size_bytes(deep=False)
+    assert shelf.read == subject.size_bytes
 
 
 def test_what_the_manifest_says_is_compared_with_the_packets(shelf: Shelf, rows: Rows, database: Database) -> None:
@@ -157,6 +169,25 @@ def test_what_the_manifest_says_is_compared_with_the_packets(shelf: Shelf, rows:
     deep = shelf.look(subject, deep=True)
     assert deep.verdict is Verdict.DAMAGED
     assert len(deep.problems) == 2
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before it was kept", "since it was kept"])
+def test_an_index_that_lies_is_found(shelf: Shelf, rows: Rows, database: Database, before: bool) -> None:
+    """Fetched again is what has changed since; what was so from the start would come out the same."""
+    video = shelf.folder / "video.mp4"
+    body = bytearray(video.read_bytes())
+    body[body.index(b"stco") + 12 : body.index(b"stco") + 16] = b"\xff\xff\xff\x00"
+    video.write_bytes(body)
+    if before:
+        shelf.write(replace(shelf.manifest, files=(describe_file(video),)))
+    finding = shelf.look(subject_of(database, shelf), deep=True)
+
+    assert any("lies outside of the media" in problem for problem in finding.problems)
+    assert any("another checksum" in problem for problem in finding.problems) is not before
+    with database.unit_of_work() as unit:
+        repair(unit, finding, NOW, Asked(Asker.CLI, None))
+        unit.commit()
+    assert rows.get("100")["download_state"] == ("done" if before else "pending")
 
 
 def test_pictures_that_cannot_be_decoded_are_found(shelf: Shelf, rows: Rows, database: Database) -> None:
@@ -235,10 +266,10 @@ def test_an_item_not_captured_yet_and_one_that_is_not_there(shelf: Shelf, rows: 
 def test_a_file_that_may_not_be_read_is_told_and_not_fetched_again(
     shelf: Shelf, rows: Rows, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deny(path: Path, _: object) -> str:
+    def deny(path: Path, *_: object) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("vodkeep.keep.fixity.hash_file", deny)
+    monkeypatch.setattr("vodkeep.keep.fixity.checksum_of", deny)
     finding = shelf.look(subject_of(database, shelf))
 
     assert "video.mp4 cannot be read: Permission denied" in finding.problems

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import av
+from blake3 import blake3
 
 from support.capture_run import KnownPlaylist, capture, service_of
 from support.chaos.broadcasts import Broadcast, Fate
@@ -40,7 +41,7 @@ def problem_of(folder: Path) -> str:
         return f"the manifest and the folder do not agree on {', '.join(sorted(named))}"
     for entry in manifest["files"]:
         body = (folder / entry["name"]).read_bytes()
-        if (len(body), hashlib.sha256(body).hexdigest()) != (entry["size_bytes"], entry["sha256"]):
+        if (len(body), f"blake3:{blake3(body).hexdigest()}") != (entry["size_bytes"], entry["checksum"]):
             return f"{entry['name']} has another size or checksum"
     return ""
 

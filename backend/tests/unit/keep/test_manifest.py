@@ -27,7 +27,7 @@ MANIFEST = Manifest(
     rendition="1080p60",
     tools=("vodkeep 0.1.0", "yt-dlp 2026.10.26"),
     captured_at=datetime(2026, 11, 2, tzinfo=UTC),
-    files=(FileEntry("video.mp4", 1, "ab" * 32),),
+    files=(FileEntry("video.mp4", 1, "blake3:" + "ab" * 32),),
     streams=(StreamEntry("video", "h264", 3600, 640, 360, 30.0), StreamEntry("audio", "aac", 5625, None, None, None)),
     ledger=(LedgerEntry(0, 108_000, "vod", ""), LedgerEntry(108_000, 120_000, "missing", "gone")),
     chapters=(ChapterEntry(0, 60_000, "Celeste"),),
@@ -38,14 +38,27 @@ def test_what_was_written_is_read_back() -> None:
     assert read_manifest(write_manifest(MANIFEST)) == MANIFEST
 
 
+def test_a_manifest_with_sha_256_can_still_be_read() -> None:
+    text = write_manifest(MANIFEST).replace("vodkeep-manifest/2", "vodkeep-manifest/1")
+    text = text.replace('"checksum": "blake3:', '"sha256": "')
+    manifest = read_manifest(text)
+    assert manifest.files == (FileEntry("video.mp4", 1, "sha256:" + "ab" * 32),)
+    assert manifest.files[0].algorithm == "sha256"
+    assert read_manifest(write_manifest(manifest)) == manifest
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "[]",
         "{}",
-        write_manifest(MANIFEST).replace("vodkeep-manifest/1", "vodkeep-manifest/9"),
+        write_manifest(MANIFEST).replace("vodkeep-manifest/2", "vodkeep-manifest/9"),
+        write_manifest(MANIFEST).replace("vodkeep-manifest/2", "vodkeep-manifest/1"),
         write_manifest(MANIFEST).replace('"files"', '"fails"'),
+        write_manifest(MANIFEST).replace("blake3:", "md5:"),
+        write_manifest(MANIFEST).replace("blake3:ab", "blake3:xy"),
+        write_manifest(MANIFEST).replace("blake3:", ""),
         write_manifest(MANIFEST).replace("2026-11-02", "yesterday"),
         write_manifest(MANIFEST).replace("108000", '"soon"'),
         write_manifest(MANIFEST).replace('"gone"', "7"),

@@ -49,6 +49,7 @@ def test_a_file_as_the_manifest_says_has_no_problems() -> None:
     [
         pytest.param(replace(FACTS, packets=PacketCounts(1799, 2800)), "1799 video packets", id="picture"),
         pytest.param(replace(FACTS, packets=PacketCounts(1800, 2801)), "2801 audio packets", id="sound"),
+        pytest.param(replace(FACTS, promised_us=90_000_000), "promises 90.0 s", id="promise"),
         pytest.param(replace(FACTS, in_order=False), "run backwards", id="order"),
         pytest.param(replace(FACTS, duration_us=40_000_000), "lasts 40.0 s", id="short"),
         pytest.param(replace(FACTS, duration_us=80_000_000), "lasts 80.0 s", id="long"),
