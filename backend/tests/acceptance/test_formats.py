@@ -11,9 +11,10 @@ from typing import Any
 
 import av
 import imageio_ffmpeg
+import pytest
 
 from support.home import CHANNEL, Home, HomeOf, check_kept, scenario_with
-from support.mp4_media import read_chapters
+from support.mp4_media import read_chapters, read_labels
 from support.service import wait_until
 from support.slow import slow_segments
 from vodkeep_standin.media.recipe import Recipe
@@ -24,6 +25,7 @@ NATIVE = {
     "H.264 at 30": (Recipe((3,), 1, width=320, height=180), "avc1", "mp4a"),
     "H.264 at 60": (Recipe((3,), 1, width=320, height=180, fps=60), "avc1", "mp4a"),
     "1080p60": (Recipe((3,), 1, width=1920, height=1080, fps=60), "avc1", "mp4a"),
+    "1440p60 in a transport stream": (Recipe((3,), 1, width=2560, height=1440, fps=60), "avc1", "mp4a"),
     "1440p60": (Recipe((3,), 1, width=2560, height=1440, fps=60, codec="hevc"), "hvc1", "mp4a"),
     "H.264 in fragments": (Recipe((3,), 1, width=320, height=180, fragmented=True), "avc1", "mp4a"),
     "H.264 with Opus": (Recipe((3,), 1, width=320, height=180, sound="opus"), "avc1", "Opus"),
@@ -126,6 +128,10 @@ def test_every_format_of_twitch_is_kept_as_it_is(home_of: HomeOf, tmp_path: Path
         check_playable(home.folder(video_id) / "video.mp4", tags={"video": picture, "audio": sound})
         codecs = {"avc1": "h264", "hvc1": "hevc", "av01": "av1", "mp4a": "aac", "Opus": "opus"}
         assert {stream["codec"] for stream in manifest["streams"]} == {codecs[picture], codecs[sound]}
+        (pictures,) = [stream for stream in manifest["streams"] if stream["kind"] == "video"]
+        assert (pictures["width"], pictures["height"]) == (recipe.width, recipe.height)
+        assert pictures["fps"] == pytest.approx(recipe.fps, rel=0.01)
+        assert pictures["packets"] == recipe.duration_s * recipe.fps
 
 
 def test_the_quality_that_is_asked_for_is_kept(home_of: HomeOf, tmp_path: Path) -> None:
@@ -206,10 +212,8 @@ def test_what_cannot_be_taken_apart_goes_the_way_round(home_of: HomeOf, tmp_path
 
 def labels_of(path: Path) -> dict[str, Any]:
     """What a film says about itself; times of chapters in seconds."""
-    with av.open(str(path), mode="r") as container:
-        words = {key: container.metadata[key] for key in ("title", "artist", "date", "comment")}
     chapters = [(round(start, 1), round(end, 1), title) for start, end, title in read_chapters(path)]
-    return {**words, "chapters": chapters}
+    return {**read_labels(path), "chapters": chapters}
 
 
 def test_the_way_round_keeps_to_the_quality(home_of: HomeOf, tmp_path: Path) -> None:

@@ -263,3 +263,11 @@ def read_chapters(path: Path) -> list[tuple[float, float, str]]:
              one["metadata"]["title"])
             for one in container.chapters()
         ]  # fmt: skip
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Title, artist, date and comment as libavformat finds them; what is missing is left out."""
+    with av.open(str(path), mode="r") as container:
+        return {
+            key: container.metadata[key] for key in ("title", "artist", "date", "comment") if key in container.metadata
+        }
