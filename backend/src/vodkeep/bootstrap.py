@@ -219,8 +219,7 @@ async def run_service(service: Service) -> None:
                 )
             )
             if Role.WATCH in service.roles:
-                if database.is_sqlite:  # The engine for several processes looks by itself.
-                    owned.start_soon(watch_queue, database, service.clock, service.bell)
+                owned.start_soon(watch_queue, database, service.clock, service.bell)
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
             await service.pipeline.run()
@@ -288,6 +287,17 @@ async def open_kept_database(settings: Settings) -> Database | None:
             " start the service once, it brings the database up to date."
         ]
     )
+
+
+async def need_kept_database(settings: Settings) -> Database:
+    """As `open_kept_database`, for those who can do nothing without one: `SettingsError` when there is none yet."""
+    database = await open_kept_database(settings)
+    if database is None:
+        address = Database(settings.database.url()).address
+        raise SettingsError(
+            [f"There is no database at {address} yet: start the service once, or check DATA_DIR and DB_DSN."]
+        )
+    return database
 
 
 def build_archivist(

@@ -1,4 +1,4 @@
-"""The command line: ``vodkeep run``, ``archive``, ``verify``, ``doctor``, ``tools`` and ``config``.
+"""The command line.
 
 Exit codes: 0 done, 1 the work failed, 2 a setting or an argument is wrong, 130 interrupted.
 """
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +20,17 @@ import typer
 from rich.console import Console
 
 from vodkeep import __version__
+from vodkeep import action_command as actions
 from vodkeep.archive_command import archive as run_archive
 from vodkeep.bootstrap import open_service, run_service
 from vodkeep.clock import SystemClock
 from vodkeep.config_command import render_config
 from vodkeep.doctor_command import examine
 from vodkeep.errors import SettingsError, VodkeepError
+from vodkeep.pipeline.action_store import HIGHEST_PRIORITY
+from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.roles import Role, parse_roles
+from vodkeep.queue_command import QueueOptions, show_queue, show_status
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
 from vodkeep.tools_command import roll_back_tools, show_tools, upgrade_tools
@@ -52,6 +56,11 @@ app = typer.Typer(
 
 tools = typer.Typer(help="The programs that Vodkeep calls: yt-dlp and ffmpeg.", no_args_is_help=True)
 app.add_typer(tools, name="tools")
+
+circuit = typer.Typer(help="The circuit breaker of each channel.", no_args_is_help=True)
+app.add_typer(circuit, name="circuit")
+
+Items = Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items, or their addresses at Twitch.")]
 
 EnvFile = Annotated[
     Path | None,
@@ -125,6 +134,94 @@ def verify(
 
 
 @app.command()
+def queue(
+    states: Annotated[
+        list[DownloadState] | None,
+        typer.Option("--state", help="Only items in this state; may be repeated. Without it, all that are not kept."),
+    ] = None,
+    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel, by its login.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 50,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the queue, in the order in which it is taken."""
+    options = QueueOptions(tuple(states or ()), channel, limit, as_json)
+    _look(env_file, lambda settings: show_queue(settings, SystemClock(), options, Console()))
+
+
+@app.command()
+def status(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Show how things stand: figures, breakers, what is at work."""
+    _look(env_file, lambda settings: show_status(settings, SystemClock(), Console(), as_json=as_json))
+
+
+@app.command()
+def cancel(items: Items, env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Stop items until they are asked for again; what was fetched is kept."""
+    _ask(env_file, items, actions.cancel, as_json)
+
+
+@app.command()
+def retry(items: Items, env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Go on with items that wait, have failed, are parked or canceled."""
+    _ask(env_file, items, actions.retry, as_json)
+
+
+@app.command()
+def reprocess(
+    items: Items,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Fetch them anew; what is there stays until the new one is proven.")
+    ] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do items again, kept ones too; what is whole is verified and not fetched."""
+    _ask(env_file, items, partial(actions.reprocess, fresh=fresh), as_json)
+
+
+# A negative number is no option; a misspelt option is then no number, which is refused as well.
+@app.command(context_settings={"ignore_unknown_options": True})
+def priority(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    number: Annotated[
+        int,
+        typer.Argument(help="Higher goes first; 0 at first.", min=-HIGHEST_PRIORITY, max=HIGHEST_PRIORITY),
+    ],
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let an item go before or after others; one at work is not disturbed."""
+    _ask(env_file, [item], partial(actions.set_priority, priority=number), as_json)
+
+
+@app.command("skip-upload")
+def skip_upload(
+    items: Items,
+    off: Annotated[bool, typer.Option("--off", help="Have them published after all.")] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Never publish items."""
+    _ask(env_file, items, partial(actions.set_skip_upload, skip=not off), as_json)
+
+
+@circuit.command("reset")
+def circuit_reset(
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="Only the breaker of this channel, by its login.")
+    ] = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close the circuit breakers before their cooldown is over."""
+    _look(
+        env_file,
+        lambda settings: actions.reset_circuit(settings, SystemClock(), channel, Console(), as_json=as_json),
+    )
+
+
+@app.command()
 def doctor(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Check the installation: disk, database, programs, Twitch. Changes nothing."""
     settings = _settings(env_file)
@@ -186,6 +283,20 @@ def _settings(env_file: Path | None) -> Settings:
         _refuse(error)
     mask_values(settings.secret_values())
     return settings
+
+
+def _look(env_file: Path | None, work: Callable[[Settings], Awaitable[int]]) -> None:
+    """Run a command that only needs the database."""
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(work, settings))
+
+
+def _ask(env_file: Path | None, items: list[str], request: actions.Request, as_json: bool) -> None:
+    _look(
+        env_file,
+        lambda settings: actions.ask(settings, SystemClock(), items, request, Console(), as_json=as_json),
+    )
 
 
 def _end(work: Callable[[], int]) -> None:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from vodkeep.bootstrap import open_kept_database
-from vodkeep.catalog.model import video_id_from
+from vodkeep.catalog.model import item_id_from
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import SettingsError
@@ -131,7 +131,7 @@ class _Verify:
         if self._options.address is None:
             rows = await self._load(QueueStore.load_placed) or []
             return await anyio.to_thread.run_sync(plan_all, rows, self._library)
-        video_id = _id_of(self._options.address)
+        video_id = item_id_from(self._options.address)
         row = await self._load(lambda store: store.find(video_id))
         return [await anyio.to_thread.run_sync(plan_one, video_id, row, self._library)]
 
@@ -185,14 +185,6 @@ class _Verify:
 
 class _Ended(Exception):
     """Nobody waits for the result any more."""
-
-
-def _id_of(address: str) -> str:
-    """The id in an address; what is none is looked for as it stands, for items that are not VODs."""
-    try:
-        return video_id_from(address)
-    except ValueError:
-        return address.strip()
 
 
 def _summary(counts: Counter[Verdict]) -> str:

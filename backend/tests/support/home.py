@@ -60,15 +60,15 @@ class Home:
         dsn = {"DB_DSN": self.dsn} if self.dsn is not None else {}
         return service_env(self.data_dir, {**self.standin.env(), **dsn, **extra})
 
-    def spawn(self, **extra: str) -> ServiceProcess:
+    def spawn(self, *arguments: str, **extra: str) -> ServiceProcess:
         """Start a service and do not wait for it; it is killed at the end of the test."""
-        service = ServiceProcess(self.env(**extra), self.root)
+        service = ServiceProcess(self.env(**extra), self.root, *arguments)
         self._stack.callback(service.close)
         return service
 
-    def start(self, **extra: str) -> ServiceProcess:
+    def start(self, *arguments: str, **extra: str) -> ServiceProcess:
         """Start a service and wait until its page can be asked."""
-        return self.spawn(**extra).wait_until_listening()
+        return self.spawn(*arguments, **extra).wait_until_listening()
 
     def archive_command(self, *arguments: str) -> list[str]:
         """The command line of ``vodkeep archive``."""

@@ -118,6 +118,23 @@ class ServiceProcess:
             with error:
                 return error.code, error.read(), dict(error.headers)
 
+    def send(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Send JSON, or nothing; returns status and the JSON that comes back, for errors too."""
+        request = urllib.request.Request(
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **(headers or {})},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
     def get_json(self, path: str) -> Any:
         status, body, _ = self.get(path)
         assert status == 200, (status, body[:500])

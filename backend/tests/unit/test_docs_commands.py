@@ -11,7 +11,7 @@ import typer.main
 from vodkeep import cli
 
 PAGE = (Path(__file__).parents[3] / "docs" / "commands.md").read_text(encoding="utf-8")
-SECTION = re.compile(r"^## `(vodkeep [a-z ]+)`\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^## `(vodkeep [a-z -]+)`\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 OPTIONS = re.compile(r"\| Option \| What it is for \|\n\| --- \| --- \|\n((?:\|.*\|\n)+)")
 ROW = re.compile(r"^\| `([^`]+)` \| (.*) \|$", re.MULTILINE)
 

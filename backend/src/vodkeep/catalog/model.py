@@ -116,6 +116,14 @@ def video_id_from(text: str) -> VodId:
     return VodId(page.group(1))
 
 
+def item_id_from(text: str) -> str:
+    """The id in what a person typed or pasted; what is no VOD's is taken as it stands, since not all items are VODs."""
+    try:
+        return video_id_from(text)
+    except ValueError:
+        return text.strip()
+
+
 def _shown(given: str) -> str:
     """What was typed, quoted and cut, safe to print on a terminal."""
     return ascii(given if len(given) <= 80 else given[:79] + "…") if given else "an empty text"

@@ -106,7 +106,9 @@ class Archivist:
             if is_intact and is_complete and not item.fresh:
                 self._log.info("item is whole already", vod_id=item.twitch_vod_id, path=str(path))
                 return _Kept(found, is_damaged=False, is_whole=True)
-            if not is_intact:
+            if item.fresh:
+                self._log.info("item is fetched anew", vod_id=item.twitch_vod_id, path=str(path))
+            elif not is_intact:
                 self._log.warning("item is damaged and captured again", vod_id=item.twitch_vod_id, path=str(path))
             best = best or _Kept(found, is_damaged=not is_intact, is_whole=False)
         return best

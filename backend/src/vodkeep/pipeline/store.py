@@ -379,6 +379,18 @@ class QueueStore:
         query = select(func.sum(queue_counts.c.n)).where(queue_counts.c.processed == 0)
         return int(self._connection.execute(query).scalar() or 0)
 
+    def load_list(
+        self, *, limit: int, states: Collection[DownloadState] = (), channel: str | None = None
+    ) -> list[ItemSummary]:
+        """Items in the order in which they are taken, whether due or not; without ``states`` the unprocessed ones."""
+        query = (
+            select(*_SUMMARY_COLUMNS)
+            .order_by(vods.c.priority.desc(), vods.c.date.asc().nulls_last(), vods.c.twitch_vod_id)
+            .limit(limit)
+        )
+        query = query.where(vods.c.download_state.in_(states) if states else vods.c.processed == 0)
+        return self._summaries(query if channel is None else query.where(vods.c.channel == channel))
+
     def load_recent(self, *, limit: int, channel: str | None = None) -> list[ItemSummary]:
         """The newest broadcasts, newest first; those without a date last."""
         query = select(*_SUMMARY_COLUMNS).order_by(vods.c.date.desc().nulls_last(), vods.c.id.desc()).limit(limit)

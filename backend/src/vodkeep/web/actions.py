@@ -16,11 +16,13 @@ from vodkeep.pipeline.action_store import HIGHEST_PRIORITY
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.model import Asked, Asker, QueueItem
 from vodkeep.telemetry.correlation import current_corr
+from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
 from vodkeep.web.schema import Vod, Work, vod_of
 
-VodId = Annotated[str, Path(max_length=200, description="The video id at Twitch.")]
+VodId = Annotated[str, Path(description="The video id at Twitch.")]
+NamedId = Annotated[str, Field(description="The video id at Twitch.")]
 Priority = Annotated[
     int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY, description="Higher goes first; 0 at first.")
 ]
@@ -72,7 +74,7 @@ class Closed(BaseModel):
 class Named(_Request):
     """A form that names a broadcast."""
 
-    vod_id: Annotated[str, Field(min_length=1, max_length=200)]
+    vod_id: NamedId
 
 
 class NamedReprocess(Named, Reprocess):
@@ -121,25 +123,25 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
     )
     async def cancel(vod_id: VodId) -> Response:
         """Stop a broadcast until somebody asks for it again; what was fetched is kept. 409 when it is done."""
-        canceled = await actions.cancel(vod_id, _asked(Asker.API))
+        canceled = await actions.cancel(_possible(vod_id), _asked(Asker.API))
         return await answer(vod_id, 200 if canceled.ended else 202)
 
     @router.post("/vods/{vod_id}/retry", response_model=Vod, responses=_REFUSALS)
     async def retry(vod_id: VodId) -> Response:
         """Make a broadcast due at once, its attempts counted anew. 409 when it is at work or done."""
-        await actions.retry(vod_id, _asked(Asker.API))
+        await actions.retry(_possible(vod_id), _asked(Asker.API))
         return await answer(vod_id)
 
     @router.post("/vods/{vod_id}/reprocess", response_model=Vod, responses=_REFUSALS)
     async def reprocess(vod_id: VodId, body: Annotated[Reprocess | None, Body()] = None) -> Response:
         """Do a broadcast again, a kept one too; what is whole is verified and not fetched. 409 when it is at work."""
-        await actions.reprocess(vod_id, _asked(Asker.API), fresh=body is not None and body.fresh)
+        await actions.reprocess(_possible(vod_id), _asked(Asker.API), fresh=body is not None and body.fresh)
         return await answer(vod_id)
 
     @router.patch("/vods/{vod_id}", response_model=Vod, responses=_REFUSALS)
     async def change(vod_id: VodId, body: Change) -> Response:
         """Change the priority of a broadcast, or whether it is published; what is not named stays."""
-        await actions.adjust(vod_id, _asked(Asker.API), priority=body.priority, skip_upload=body.skip_upload)
+        await actions.adjust(_possible(vod_id), _asked(Asker.API), priority=body.priority, skip_upload=body.skip_upload)
         return await answer(vod_id)
 
     @router.post("/circuit/reset", response_model=Closed, responses=documented(401, 403, 413, 415, 422, 503))
@@ -159,29 +161,29 @@ def form_routes(actions: Actions, reader: StatusReader) -> APIRouter:
     @router.post("/cancel", **options)
     async def cancel(body: Named) -> Response:
         """As `POST /api/v1/vods/{vod_id}/cancel`."""
-        return _done((await actions.cancel(body.vod_id, _asked(Asker.ADMIN))).item)
+        return _done((await actions.cancel(_possible(body.vod_id), _asked(Asker.ADMIN))).item)
 
     @router.post("/retry", **options)
     async def retry(body: Named) -> Response:
         """As `POST /api/v1/vods/{vod_id}/retry`."""
-        return _done(await actions.retry(body.vod_id, _asked(Asker.ADMIN)))
+        return _done(await actions.retry(_possible(body.vod_id), _asked(Asker.ADMIN)))
 
     @router.post("/reprocess", **options)
     async def reprocess(body: NamedReprocess) -> Response:
         """As `POST /api/v1/vods/{vod_id}/reprocess`."""
-        return _done(await actions.reprocess(body.vod_id, _asked(Asker.ADMIN), fresh=body.fresh))
+        return _done(await actions.reprocess(_possible(body.vod_id), _asked(Asker.ADMIN), fresh=body.fresh))
 
     @router.post("/priority", **options)
     @router.put("/priority", **options)
     async def priority(body: NamedPriority) -> Response:
         """As `PATCH /api/v1/vods/{vod_id}` with `priority`."""
-        return _done(await actions.adjust(body.vod_id, _asked(Asker.ADMIN), priority=body.priority))
+        return _done(await actions.adjust(_possible(body.vod_id), _asked(Asker.ADMIN), priority=body.priority))
 
     @router.post("/skip-upload", **options)
     @router.put("/skip-upload", **options)
     async def skip_upload(body: NamedSkipUpload) -> Response:
         """As `PATCH /api/v1/vods/{vod_id}` with `skip_upload`."""
-        return _done(await actions.adjust(body.vod_id, _asked(Asker.ADMIN), skip_upload=body.skip_upload))
+        return _done(await actions.adjust(_possible(body.vod_id), _asked(Asker.ADMIN), skip_upload=body.skip_upload))
 
     return router
 
@@ -197,6 +199,13 @@ def _schema_fits(reader: StatusReader) -> Any:
             )
 
     return Depends(look)
+
+
+def _possible(vod_id: str) -> str:
+    """``vod_id`` if the database can be asked for it, else `UnknownItem`."""
+    if not is_vod_id(vod_id):
+        raise UnknownItem("There is no item with this id.")
+    return vod_id
 
 
 def _asked(by: Asker) -> Asked:

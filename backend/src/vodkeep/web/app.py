@@ -25,7 +25,7 @@ from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
 from vodkeep.web.pages import load_assets, page_routes
 from vodkeep.web.reading import StatusReader
-from vodkeep.web.schema import LiveProgress, RetryConfig, Work
+from vodkeep.web.schema import LiveProgress, Work, retry_config_of
 from vodkeep.web.status import status_routes
 from vodkeep.web.throttle import Throttle
 from vodkeep.web.vods import vod_routes
@@ -76,7 +76,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         status_routes(
             deps.reader,
             deps.work,
-            retry=_retry_config(deps.pipeline),
+            retry=retry_config_of(deps.pipeline),
             versions={"vodkeep": __version__, **deps.versions},
             started_at=deps.clock.now(),
             database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
@@ -109,15 +109,3 @@ def _throttle(settings: WebSettings) -> Throttle | None:
     if not settings.rate_limit_enabled:
         return None
     return Throttle(settings.rate_limit_requests_per_ip, settings.rate_limit_window)
-
-
-def _retry_config(settings: PipelineSettings) -> RetryConfig:
-    return RetryConfig(
-        download_max_attempts=settings.download_max_attempts,
-        download_backoff_base_s=settings.download_backoff_base.total_seconds(),
-        retry_cooldown_s=settings.retry_cooldown.total_seconds(),
-        process_interval_s=settings.process_interval.total_seconds(),
-        max_concurrent_downloads=settings.max_concurrent_downloads,
-        circuit_failure_threshold=settings.breaker_threshold,
-        circuit_open_cooldown_s=settings.breaker_cooldown.total_seconds(),
-    )

@@ -17,6 +17,7 @@ from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING
 from vodkeep.pipeline.store import QueueCounts
+from vodkeep.settings import PipelineSettings
 from vodkeep.web.reading import ChannelFigures, Figures, StoredVod
 
 
@@ -260,6 +261,19 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
         retry=retry,
+    )
+
+
+def retry_config_of(settings: PipelineSettings) -> RetryConfig:
+    """What `/status` says of the settings."""
+    return RetryConfig(
+        download_max_attempts=settings.download_max_attempts,
+        download_backoff_base_s=settings.download_backoff_base.total_seconds(),
+        retry_cooldown_s=settings.retry_cooldown.total_seconds(),
+        process_interval_s=settings.process_interval.total_seconds(),
+        max_concurrent_downloads=settings.max_concurrent_downloads,
+        circuit_failure_threshold=settings.breaker_threshold,
+        circuit_open_cooldown_s=settings.breaker_cooldown.total_seconds(),
     )
 
 

@@ -184,6 +184,16 @@ async def test_what_nobody_knows_is_a_404(serve_site: Serve, method: str, path: 
     assert found["detail"] == "There is no item 7."
 
 
+@pytest.mark.parametrize("vod_id", ["", "../7", "7 ", "a\x00b", "\ud800", "x" * 65, "'; DROP TABLE vods; --"])
+async def test_what_cannot_be_an_id_is_a_404_too(serve_site: Serve, vod_id: str) -> None:
+    async with serve_site() as site:
+        async with site.send("POST", "/admin/vod/cancel", json={"vod_id": vod_id}) as answer:
+            await problem(answer, 404, "unknown_vod")
+        for path in ("%00", "%ff", "..%2f7", "7%20"):
+            async with site.send("POST", f"/api/v1/vods/{path}/cancel") as answer:
+                assert answer.status == 404
+
+
 @pytest.mark.parametrize(
     ("state", "action", "detail", "remedy"),
     [
@@ -223,7 +233,6 @@ async def test_what_cannot_be_done_is_a_409_with_the_reason(
         ("POST", "/api/v1/vods/7/reprocess", {"fresh": "yes"}, "body.fresh"),
         ("POST", "/api/v1/circuit/reset", {"channel": "../x"}, "body.channel"),
         ("POST", "/admin/vod/cancel", {}, "body.vod_id"),
-        ("POST", "/admin/vod/cancel", {"vod_id": ""}, "body.vod_id"),
         ("POST", "/admin/vod/cancel", {"vod_id": 7}, "body.vod_id"),
         ("POST", "/admin/vod/cancel", None, "body"),
         ("POST", "/admin/vod/priority", {"vod_id": "7"}, "body.priority"),
