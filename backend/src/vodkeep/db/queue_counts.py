@@ -1,71 +1,94 @@
-"""Keeps ``queue_counts`` right: how many rows of ``vods`` there are of each kind, per channel.
+"""Keeps ``queue_counts`` right: for each channel, how many rows of ``vods`` there are of each kind.
 
 Counting 100,000 rows takes longer than a page may, so the figures are kept by triggers, whoever changes ``vods``: the
 service or an operator's own SQL. On SQLite they see one row at a time; on PostgreSQL a whole statement, so that one
-over many rows writes each figure once, always in the same order, after it has locked its rows. A kind that has no row
-any more may stay, with ``n`` 0; there are a few dozen kinds for a channel at most.
+over many rows writes each channel once, always in the same order, after it has locked its rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection
 
-_KIND = ("channel", "processed", "download_state", "has_error", "incomplete")
+_STATES = (
+    "pending",
+    "waiting",
+    "downloading",
+    "verifying",
+    "downloaded",
+    "uploading",
+    "done",
+    "failed",
+    "parked",
+    "canceled",
+)
 
+# A column of `queue_counts`, and which rows of `vods` it counts.
+_COUNTED: Mapping[str, str] = {
+    **{f"state_{state}": f"download_state = '{state}'" for state in _STATES},
+    "processed": "processed = 1",
+    "errored": "processed = 0 AND processing_error IS NOT NULL AND download_state IN ('failed', 'parked')",
+    "canceled": "processed = 0 AND processing_error IS NOT NULL AND download_state = 'canceled'",
+    "incomplete": "downloaded_path IS NOT NULL AND completeness < 1",
+}
 
-def _kind_of(row: str) -> str:
-    """The kind of a row of ``vods``, as expressions in the order of ``_KIND``."""
-    prefix = f"{row}." if row else ""
-    return (
-        f"{prefix}channel, {prefix}processed, {prefix}download_state,"
-        f" CASE WHEN {prefix}processing_error IS NULL THEN 0 ELSE 1 END,"
-        f" CASE WHEN {prefix}downloaded_path IS NOT NULL AND {prefix}completeness < 1 THEN 1 ELSE 0 END"
-    )
+# What the conditions name, and the channel.
+_LOOKED_AT = ("channel", "download_state", "processed", "processing_error", "downloaded_path", "completeness")
+
+_NAMES = ", ".join(_COUNTED)
+_ADDED = ", ".join(f"{name} = queue_counts.{name} + excluded.{name}" for name in _COUNTED)
 
 
 def _add_on_sqlite(row: str, number: int) -> str:
+    """A statement that counts ``NEW`` or ``OLD`` once more or once less."""
+    seen = ", ".join(f"{row}.{name} AS {name}" for name in _LOOKED_AT)
+    figures = ", ".join(f"CASE WHEN {condition} THEN {number} ELSE 0 END" for condition in _COUNTED.values())
     return (
-        f"INSERT INTO queue_counts ({', '.join(_KIND)}, n) VALUES ({_kind_of(row)}, {number})"  # noqa: S608 - constants
-        f" ON CONFLICT ({', '.join(_KIND)}) DO UPDATE SET n = n + {number};"
+        f"INSERT INTO queue_counts (channel, {_NAMES}) SELECT channel, {figures} FROM (SELECT {seen})"  # noqa: S608 - constants
+        # Without a condition "ON CONFLICT" would be taken for a join.
+        f" WHERE true ON CONFLICT (channel) DO UPDATE SET {_ADDED};"
     )
 
 
+_CHANGED = " OR ".join(f"OLD.{name} IS NOT NEW.{name}" for name in _LOOKED_AT)
 _ON_SQLITE = {
     "queue_counts_insert": f"AFTER INSERT ON vods BEGIN {_add_on_sqlite('NEW', 1)} END",
     "queue_counts_delete": f"AFTER DELETE ON vods BEGIN {_add_on_sqlite('OLD', -1)} END",
     "queue_counts_update": (
-        "AFTER UPDATE OF channel, processed, download_state, processing_error, downloaded_path, completeness ON vods"
-        f" WHEN ({_kind_of('OLD')}) IS NOT ({_kind_of('NEW')})"
+        f"AFTER UPDATE OF {', '.join(_LOOKED_AT)} ON vods WHEN {_CHANGED}"
         f" BEGIN {_add_on_sqlite('OLD', -1)} {_add_on_sqlite('NEW', 1)} END"
     ),
 }
 
 
-def _add_on_postgresql(rows: str) -> str:
-    """A function body; ``rows`` has the columns of ``_KIND`` and ``d``, by how much the number of the kind changes."""
-    kind = ", ".join(_KIND)
+def _add_on_postgresql(*tables: str) -> str:
+    """The body of a function that counts the rows of ``came`` once more and those of ``went`` once less."""
+    numbers = {"came": 1, "went": -1}
+    rows = " UNION ALL ".join(
+        f"SELECT {', '.join(_LOOKED_AT)}, {numbers[table]} AS d FROM {table}"  # noqa: S608 - constants
+        for table in tables
+    )
+    figures = [f"coalesce(sum(d) FILTER (WHERE {condition}), 0)" for condition in _COUNTED.values()]
     return f"""
 BEGIN
-    INSERT INTO queue_counts ({kind}, n)
-    SELECT {kind}, sum(d) FROM ({rows}) AS changed ({kind}, d)
-    GROUP BY {kind} HAVING sum(d) <> 0
-    ORDER BY {kind}
-    ON CONFLICT ({kind}) DO UPDATE SET n = queue_counts.n + excluded.n;
+    INSERT INTO queue_counts (channel, {_NAMES})
+    SELECT channel, {", ".join(figures)} FROM ({rows}) AS changed
+    GROUP BY channel HAVING {" OR ".join(f"{figure} <> 0" for figure in figures)}
+    ORDER BY channel
+    ON CONFLICT (channel) DO UPDATE SET {_ADDED};
     RETURN NULL;
 END;
 """  # noqa: S608 - constants
 
 
-_CAME = f"SELECT {_kind_of('')}, 1 FROM came"  # noqa: S608 - a constant
-_WENT = f"SELECT {_kind_of('')}, -1 FROM went"  # noqa: S608 - a constant
-
 _ON_POSTGRESQL = {
-    "queue_counts_insert": ("INSERT", "REFERENCING NEW TABLE AS came", _add_on_postgresql(_CAME)),
-    "queue_counts_delete": ("DELETE", "REFERENCING OLD TABLE AS went", _add_on_postgresql(_WENT)),
+    "queue_counts_insert": ("INSERT", "REFERENCING NEW TABLE AS came", _add_on_postgresql("came")),
+    "queue_counts_delete": ("DELETE", "REFERENCING OLD TABLE AS went", _add_on_postgresql("went")),
     "queue_counts_update": (
         "UPDATE",
         "REFERENCING OLD TABLE AS went NEW TABLE AS came",
-        _add_on_postgresql(f"{_WENT} UNION ALL {_CAME}"),
+        _add_on_postgresql("went", "came"),
     ),
     "queue_counts_truncate": ("TRUNCATE", "", "BEGIN DELETE FROM queue_counts; RETURN NULL; END;"),
 }

@@ -194,8 +194,10 @@ vods = Table(
 
 # Every question of the running service is answered from one of these, so that none takes longer as the archive grows.
 _DUE = text("due_stage IS NOT NULL")
-_ACTIVE = text("processed = 0 AND download_state IN ('downloading', 'verifying', 'uploading')")
-_WAITING = text("processed = 0 AND not_before IS NOT NULL")
+
+# SQLite uses a partial index only where its condition stands in the query letter for letter, not with parameters.
+IS_ACTIVE = text("processed = 0 AND download_state IN ('downloading', 'verifying', 'uploading')")
+IS_WAITING = text("processed = 0 AND not_before IS NOT NULL")
 Index(
     "ix_vods_due",  # the head of each channel's queue
     vods.c.due_stage,
@@ -208,8 +210,8 @@ Index(
     postgresql_where=_DUE,
 )
 Index("ix_vods_due_date", vods.c.due_stage, vods.c.sort_date, sqlite_where=_DUE, postgresql_where=_DUE)  # expiry
-Index("ix_vods_not_before", vods.c.not_before, sqlite_where=_WAITING, postgresql_where=_WAITING)
-Index("ix_vods_active", vods.c.twitch_vod_id, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
+Index("ix_vods_not_before", vods.c.not_before, sqlite_where=IS_WAITING, postgresql_where=IS_WAITING)
+Index("ix_vods_active", vods.c.twitch_vod_id, sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE)
 Index("ix_vods_sort_date", vods.c.sort_date, vods.c.id)  # the lists of the web
 Index("ix_vods_channel_sort_date", vods.c.channel, vods.c.sort_date, vods.c.id)
 Index("ix_vods_download_state_sort_date", vods.c.download_state, vods.c.sort_date, vods.c.id)
@@ -220,11 +222,25 @@ queue_counts = Table(
     "queue_counts",
     metadata,
     Column("channel", Text, primary_key=True),
-    Column("processed", Integer, primary_key=True),
-    Column("download_state", Text, primary_key=True),
-    Column("has_error", Integer, primary_key=True),  # 1: processing_error is set
-    Column("incomplete", Integer, primary_key=True),  # 1: in its folder, with holes
-    Column("n", BigInteger, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default=text("0"))
+        for name in (
+            "state_pending",
+            "state_waiting",
+            "state_downloading",
+            "state_verifying",
+            "state_downloaded",
+            "state_uploading",
+            "state_done",
+            "state_failed",
+            "state_parked",
+            "state_canceled",
+            "processed",
+            "errored",  # unprocessed: failed or parked, with a sentence
+            "canceled",  # unprocessed, with a sentence; without one it was asked for again
+            "incomplete",  # in its folder, with holes
+        )
+    ),
 )
 
 events = Table(
@@ -246,8 +262,8 @@ events = Table(
 )
 
 # Publications: the move from `uploading` to `done`.
-_PUBLISHED = text("from_state = 'uploading' AND to_state = 'done'")
-Index("ix_events_published", events.c.at, sqlite_where=_PUBLISHED, postgresql_where=_PUBLISHED)
+IS_PUBLICATION = text("from_state = 'uploading' AND to_state = 'done'")
+Index("ix_events_published", events.c.at, sqlite_where=IS_PUBLICATION, postgresql_where=IS_PUBLICATION)
 
 # Per channel; '' holds what belongs to the whole service.
 kv = Table(

@@ -34,7 +34,7 @@ from vodkeep.pipeline.store import FenceLost, QueueStore
 from vodkeep.telemetry.log import Logger
 
 # Rows of which nothing is to be published any more are finished so many at a time.
-_SETTLED_AT_ONCE = 200
+_SETTLED_AT_ONCE = 20
 
 _RIPENED_AT_ONCE = 1000
 

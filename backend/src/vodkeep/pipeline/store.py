@@ -11,13 +11,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from vodkeep.catalog.lifetime import KEPT
 from vodkeep.db.events import EventLog
-from vodkeep.db.tables import channels, events, queue_counts, vods
+from vodkeep.db.tables import IS_PUBLICATION, IS_WAITING, channels, events, queue_counts, vods
 from vodkeep.errors import UnknownItem, VodkeepError
 from vodkeep.pipeline.due import TWITCH_STAGES, URGENT_WITHIN, DueReason, Publication, due_reason
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem, Stage, check_move
@@ -215,11 +226,9 @@ class QueueStore:
         head; the first ``limit`` rows lie in the channels of the best ``limit`` heads, and the next channel's at most
         one row less deep.
         """
-        counted = queue_counts.c.processed == int(looking.stage is Stage.TIDY)
-        known = select(queue_counts.c.channel).where(
-            counted, queue_counts.c.n > 0, *looking.channels(queue_counts.c.channel)
-        )
-        channel = known.distinct().subquery()
+        wanted = queue_counts.c.processed if looking.stage is Stage.TIDY else _UNPROCESSED
+        known = select(queue_counts.c.channel).where(wanted > 0, *looking.channels(queue_counts.c.channel))
+        channel = known.subquery()
         one = vods.alias()
         head = (
             select(one.c.id)
@@ -229,17 +238,15 @@ class QueueStore:
             .scalar_subquery()
         )
         heads = select(head.label("id")).select_from(channel).subquery()
+        key = (vods.c.id, vods.c.channel, *_QUEUE_KEY)
         best = self._connection.execute(
-            select(vods.c.id, vods.c.channel)
-            .join(heads, heads.c.id == vods.c.id)
-            .order_by(*_queue_order(vods))
-            .limit(looking.limit)
+            select(*key).join(heads, heads.c.id == vods.c.id).order_by(*_queue_order(vods)).limit(looking.limit)
         ).all()
-        found = [row.id for row in best]
+        found = {row.id: row for row in best}
         for passed, row in enumerate(best):
             if looking.limit - passed > 1:
                 query = (
-                    select(vods.c.id)
+                    select(*key)
                     .where(
                         *looking.rows(vods),
                         vods.c.channel == row.channel,
@@ -248,8 +255,9 @@ class QueueStore:
                     .order_by(*_queue_order(vods))
                     .limit(looking.limit - passed)
                 )
-                found += self._connection.execute(query).scalars()
-        return found
+                found.update((each.id, each) for each in self._connection.execute(query))
+        first = sorted(found.values(), key=lambda row: (-row.priority, row.sort_date, row.twitch_vod_id))
+        return [row.id for row in first[: looking.limit]]
 
     def ripen(self, now: datetime, *, limit: int = 1000) -> int:
         """Let up to ``limit`` rows count as due whose ``not_before`` is over; returns how many there were.
@@ -272,9 +280,7 @@ class QueueStore:
 
     def _waiting(self) -> Select[Any]:
         return select(vods.c.not_before).where(
-            vods.c.processed == 0,
-            vods.c.not_before.is_not(None),
-            vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED, _S.DOWNLOADED]),
+            IS_WAITING, vods.c.download_state.in_([_S.PENDING, _S.WAITING, _S.FAILED, _S.DOWNLOADED])
         )
 
     def load_items(self, item_ids: Collection[str]) -> list[QueueItem]:
@@ -292,12 +298,14 @@ class QueueStore:
 
     def load_published(self, since: datetime) -> list[Publication]:
         """What was published after ``since``."""
-        query = (
-            select(events.c.at, vods.c.back_catalogue)
-            .join(vods, vods.c.twitch_vod_id == events.c.twitch_vod_id, isouter=True)
-            .where(events.c.at > since, events.c.from_state == "uploading", events.c.to_state == "done")
+        moves = self._connection.execute(
+            select(events.c.twitch_vod_id, events.c.at).where(IS_PUBLICATION, events.c.at > since)
+        ).all()
+        old = select(vods.c.twitch_vod_id).where(
+            vods.c.twitch_vod_id.in_({move.twitch_vod_id for move in moves}), vods.c.back_catalogue == 1
         )
-        return [Publication(at, bool(old)) for at, old in self._connection.execute(query)]
+        old_ids = set(self._connection.execute(old).scalars()) if moves else set()
+        return [Publication(move.at, move.twitch_vod_id in old_ids) for move in moves]
 
     def find(self, item_id: str) -> QueueItem | None:
         """The item, or ``None`` when no row has this id."""
@@ -324,7 +332,8 @@ class QueueStore:
     def load_unpublishable(self, *, limit: int, publishes: bool) -> list[QueueItem]:
         """Items in their folder of which nothing is to be published: marked so, or nothing is published at all."""
         stages = ["done"] if publishes else ["done", Stage.PUBLISH]
-        return self._items(select(*_COLUMNS).where(vods.c.due_stage.in_(stages)).limit(limit))
+        query = select(*_COLUMNS).where(vods.c.due_stage.in_(stages))
+        return self._items(query.order_by(vods.c.due_stage, vods.c.sort_date).limit(limit))
 
     def load_placed(self) -> list[QueueItem]:
         """Every item that has or had a folder in the library, oldest broadcast first, whatever its state."""
@@ -367,17 +376,12 @@ class QueueStore:
 
     def depths(self) -> dict[str, int]:
         """Unprocessed items per channel; a channel without any is absent."""
-        query = (
-            select(queue_counts.c.channel, func.sum(queue_counts.c.n).label("n"))
-            .where(queue_counts.c.processed == 0, queue_counts.c.n > 0)
-            .group_by(queue_counts.c.channel)
-        )
-        return {row.channel: int(row.n) for row in self._connection.execute(query)}
+        query = select(queue_counts.c.channel, _UNPROCESSED).where(_UNPROCESSED > 0)
+        return {row[0]: row[1] for row in self._connection.execute(query)}
 
     def depth(self) -> int:
         """Unprocessed items of all channels."""
-        query = select(func.sum(queue_counts.c.n)).where(queue_counts.c.processed == 0)
-        return int(self._connection.execute(query).scalar() or 0)
+        return int(self._connection.execute(select(func.sum(_UNPROCESSED))).scalar() or 0)
 
     def load_list(
         self, *, limit: int, states: Collection[DownloadState] = (), channel: str | None = None
@@ -736,13 +740,9 @@ class QueueStore:
         )
 
     def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
-        query = select(queue_counts).where(queue_counts.c.n > 0)
-        if channel is not None:
-            query = query.where(queue_counts.c.channel == channel)
-        tallies: dict[str, list[_Kind]] = {}
-        for login, *kind in self._connection.execute(query):
-            tallies.setdefault(login, []).append(_Kind(*kind))
-        return {login: _tally(tally) for login, tally in tallies.items()}
+        query = _COUNTS if channel is None else _COUNTS.where(queue_counts.c.channel == channel)
+        counts = {login: _tallied(*figures) for login, *figures in self._connection.execute(query)}
+        return {login: each for login, each in counts.items() if each.depth or each.processed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -764,19 +764,12 @@ class _Looking:
         return [column.not_in(self.shut)] if self.shut else []
 
 
+_QUEUE_KEY = (vods.c.priority, vods.c.sort_date, vods.c.twitch_vod_id)
+
+
 def _queue_order(table: FromClause) -> tuple[ColumnElement[Any], ...]:
     """The order of :func:`~vodkeep.pipeline.due.queue_key`, which is that of an index."""
     return (table.c.priority.desc(), table.c.sort_date, table.c.twitch_vod_id)
-
-
-class _Kind(NamedTuple):
-    """A row of ``queue_counts`` without its channel."""
-
-    processed: int
-    state: str
-    has_error: int
-    incomplete: int
-    n: int
 
 
 def total(counts: Iterable[QueueCounts]) -> QueueCounts:
@@ -870,18 +863,18 @@ def _summary(row: RowMapping) -> ItemSummary:
     return ItemSummary(**values)
 
 
-def _tally(tally: Iterable[_Kind]) -> QueueCounts:
-    by_state: dict[DownloadState, int] = dict.fromkeys(DownloadState, 0)
-    pending = errored = canceled = processed = incomplete = 0
-    for kind in tally:
-        by_state[DownloadState(kind.state)] += kind.n
-        incomplete += kind.n * kind.incomplete
-        if kind.processed:
-            processed += kind.n
-        elif kind.has_error and kind.state in (_S.FAILED, _S.PARKED):
-            errored += kind.n
-        elif kind.has_error and kind.state == _S.CANCELED:
-            canceled += kind.n
-        else:
-            pending += kind.n
-    return QueueCounts(pending, errored, canceled, processed, by_state, incomplete)
+def _tallied(errored: int, canceled: int, processed: int, incomplete: int, *states: int) -> QueueCounts:
+    pending = sum(states) - errored - canceled - processed
+    return QueueCounts(pending, errored, canceled, processed, dict(zip(DownloadState, states, strict=True)), incomplete)
+
+
+_STATES = [queue_counts.c[f"state_{state}"] for state in DownloadState]
+_UNPROCESSED = sum(_STATES[1:], start=_STATES[0]) - queue_counts.c.processed
+_COUNTS = select(
+    queue_counts.c.channel,
+    queue_counts.c.errored,
+    queue_counts.c.canceled,
+    queue_counts.c.processed,
+    queue_counts.c.incomplete,
+    *_STATES,
+)

@@ -16,11 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
-from vodkeep.db.tables import UtcDateTime, channels, kv, vods
+from vodkeep.db.tables import IS_ACTIVE, UtcDateTime, channels, kv, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.breaker import CLOSED, Breaker
 from vodkeep.pipeline.health_store import HealthStore
-from vodkeep.pipeline.model import RUNNING, DownloadState
+from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
 T = TypeVar("T")
@@ -252,9 +252,7 @@ class DatabaseStatusReader:
             last_process_run=health.last_cycle(),
             active=_load(
                 unit,
-                _select_vods()
-                .where(vods.c.processed == 0, vods.c.download_state.in_(RUNNING))
-                .order_by(vods.c.twitch_vod_id),
+                _select_vods().where(IS_ACTIVE).order_by(vods.c.twitch_vod_id),
             ),
             jobs={
                 row.key: row.value

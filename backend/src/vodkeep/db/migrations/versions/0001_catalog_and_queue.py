@@ -108,14 +108,8 @@ def upgrade() -> None:
     op.create_table(
         "queue_counts",
         sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("processed", sa.Integer(), nullable=False),
-        sa.Column("download_state", sa.Text(), nullable=False),
-        sa.Column("has_error", sa.Integer(), nullable=False),
-        sa.Column("incomplete", sa.Integer(), nullable=False),
-        sa.Column("n", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "channel", "processed", "download_state", "has_error", "incomplete", name="pk_queue_counts"
-        ),
+        *(sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0")) for name in _COUNTS),
+        sa.PrimaryKeyConstraint("channel", name="pk_queue_counts"),
     )
     queue_counts.create(op.get_bind())
     op.create_table(
@@ -207,4 +201,21 @@ _DUE_STAGE = (
     " WHEN download_state = 'failed' AND stage <> 'publish' THEN 'capture'"
     " WHEN download_state IN ('downloaded', 'failed') THEN CASE skip_upload WHEN 0 THEN 'publish' ELSE 'done' END"
     " END"
+)
+
+_COUNTS = (
+    "state_pending",
+    "state_waiting",
+    "state_downloading",
+    "state_verifying",
+    "state_downloaded",
+    "state_uploading",
+    "state_done",
+    "state_failed",
+    "state_parked",
+    "state_canceled",
+    "processed",
+    "errored",
+    "canceled",
+    "incomplete",
 )
