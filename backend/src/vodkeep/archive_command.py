@@ -39,6 +39,7 @@ from vodkeep.db.instance_lock import InstanceLockedError
 from vodkeep.db.leases import LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.pipeline.action_store import ActionStore
+from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
 from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
 from vodkeep.pipeline.stages import CaptureRunner
@@ -107,6 +108,8 @@ class _Archive:
     async def keep(self) -> int:
         """Do the work here, unless a service on the same PostgreSQL is at it."""
         await anyio.to_thread.run_sync(migrate.upgrade, self._database)
+        data_dir = self._settings.storage.data_dir
+        await anyio.to_thread.run_sync(claim_archive, self._database, data_dir, self._clock.now())
         if not self._database.is_sqlite and await self._service_is_alive():
             return await self.hand_over()
         async with open_session() as session:

@@ -36,13 +36,14 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import hold_instance_lock
 from vodkeep.db.leases import LeaseStore
 from vodkeep.db.wait import prepare_database
-from vodkeep.errors import SettingsError
+from vodkeep.errors import DatabaseUnavailable, SettingsError
 from vodkeep.keep.library import Library
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.engines import build_engine
+from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
@@ -52,7 +53,7 @@ from vodkeep.pipeline.roles import ALL_ROLES, PROCESS_PREFIX, ProcessNote, Role,
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
-from vodkeep.settings import Settings, check_data_dir
+from vodkeep.settings import Settings, check_data_dir, check_locks
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.access import bind_address
@@ -62,6 +63,9 @@ from vodkeep.web.server import Listening, serve
 
 BACKFILL = "backfill"
 """The lease of the process that reads the channels' whole lists."""
+
+# Before the database is waited for again, when it went away right after it had answered.
+_DATABASE_WAIT_S = 1.0
 
 USER_AGENT = f"vodkeep/{__version__}"
 
@@ -209,9 +213,7 @@ async def run_service(service: Service) -> None:
             listening: Listening = await tasks.start(partial(serve, service.app, address.host, address.port))
             service.log.info("listening", url=listening.url)
         database, ownership = service.database, service.ownership
-        await prepare_database(database, service.clock, service.log)
-        if database.is_sqlite:
-            await database.run(_release_all)
+        await _prepare(service)
         async with ownership, anyio.create_task_group() as owned:
             owned.start_soon(
                 partial(
@@ -223,6 +225,22 @@ async def run_service(service: Service) -> None:
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
             await service.pipeline.run()
+
+
+async def _prepare(service: Service) -> None:
+    """Wait for the database, and see to it that it and DATA_DIR are one archive; raises `SettingsError`."""
+    database, clock = service.database, service.clock
+    while True:
+        await prepare_database(database, clock, service.log)
+        try:
+            await anyio.to_thread.run_sync(claim_archive, database, service.settings.storage.data_dir, clock.now())
+            if database.is_sqlite:
+                await database.run(_release_all)
+        except DatabaseUnavailable as error:
+            service.log.warning("the database is away", error=str(error), remedy=error.remedy)
+            await clock.sleep(_DATABASE_WAIT_S)
+        else:
+            return
 
 
 def _release_all(unit: UnitOfWork) -> None:
@@ -249,8 +267,9 @@ def _spelled(roles: frozenset[Role]) -> str:
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Create DATA_DIR if need be; raises `SettingsError` unless files can be written there."""
-    problems = check_data_dir(settings.storage.data_dir)
+    """Create DATA_DIR if need be; raises `SettingsError` unless files can be written and locked there."""
+    data_dir = settings.storage.data_dir
+    problems = check_data_dir(data_dir) or check_locks(data_dir)
     if problems:
         raise SettingsError(problems)
 

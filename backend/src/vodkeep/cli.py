@@ -345,11 +345,21 @@ def _process(settings: Settings, roles: str, workers: int | None) -> tuple[Setti
 
 
 async def _run(settings: Settings, roles: frozenset[Role]) -> int:
-    async with open_service(settings, SystemClock(), roles) as service, anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_at_signal, tasks.cancel_scope)
-        await run_service(service)
+    try:
+        async with open_service(settings, SystemClock(), roles) as service, anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_at_signal, tasks.cancel_scope)
+            await run_service(service)
+    except ExceptionGroup as group:
+        raise _leaf(group) from group
     get_logger("service").info("stopped")
     return 0
+
+
+def _leaf(group: Exception) -> Exception:
+    """The one error inside groups of one; task groups wrap what ends them."""
+    while isinstance(group, ExceptionGroup) and len(group.exceptions) == 1:
+        group = group.exceptions[0]
+    return group
 
 
 async def _archive(settings: Settings, vod: str) -> int:

@@ -22,6 +22,7 @@ from vodkeep.catalog.model import item_id_from
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import SettingsError
+from vodkeep.pipeline.identity import find_archive_problem
 from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.recheck import (
     Finding,
@@ -64,10 +65,14 @@ class VerifyOptions:
 async def verify(settings: Settings, clock: Clock, options: VerifyOptions, console: Console) -> int:
     """Check items of the library; returns the exit code, 0 when all that was looked at is as it should be.
 
-    Raises `DatabaseUnavailable`, and `SettingsError` for a database of another version.
+    Raises `DatabaseUnavailable`, and `SettingsError` for a database of another version or another archive.
     """
     database = await open_kept_database(settings)
     try:
+        if database is not None:
+            problem = await anyio.to_thread.run_sync(find_archive_problem, database, settings.storage.data_dir)
+            if problem is not None:
+                raise SettingsError([problem])
         return await _Verify(settings.storage.data_dir, clock, database, options, console).run()
     finally:
         if database is not None:

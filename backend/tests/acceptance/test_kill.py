@@ -31,6 +31,7 @@ def check_kept_once(home: Home, service: ServiceProcess) -> None:
     assert len(home.folders(CHANNEL)) == 1
     wait_until(lambda: home.leftovers() == [], "the work folder is empty")
     assert sorted(path.name for path in home.data_dir.iterdir() if not path.name.startswith("vodkeep.db")) == [
+        ".vodkeep-archive",
         ".work",
         CHANNEL,
     ]

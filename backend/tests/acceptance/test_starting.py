@@ -78,6 +78,17 @@ def test_without_credentials_it_serves_and_says_what_is_missing(home_of: HomeOf)
     assert b"missing_credentials" in body
 
 
+def test_a_database_of_a_newer_version_is_refused(home_of: HomeOf, dsn: str | None) -> None:
+    home = home_of(dsn=dsn)
+    service = home.start()
+    service.wait_for("started")
+    assert service.terminate() == 0
+    home.sql("UPDATE alembic_version SET version_num = '9999'")
+    sentences = [sentence for sentence in refused(home.spawn()) if not sentence.startswith("{")]
+    assert len(sentences) == 1
+    assert "was last used by a newer version of vodkeep (schema 9999" in sentences[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

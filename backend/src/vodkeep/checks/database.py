@@ -10,6 +10,7 @@ from vodkeep.checks.model import Check, Found, State, in_thread, some
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.errors import DatabaseUnavailable
+from vodkeep.pipeline.identity import find_archive_problem
 from vodkeep.pipeline.recheck import folder_of
 from vodkeep.pipeline.store import QueueStore
 
@@ -25,6 +26,7 @@ class DatabaseChecks:
         """All of them."""
         return [
             Check("database", self._reachable),
+            Check("archive", self._archive),
             Check("leftovers", self._leftovers),
             Check("library", self._library, limit_s=60.0),
         ]
@@ -43,6 +45,14 @@ class DatabaseChecks:
             State.WARN,
             f"{self._database.address} has the older schema {revision}; the service brings it up to date at its start.",
         )
+
+    async def _archive(self) -> Found:
+        if not await self._is_usable():
+            return Found(State.SKIPPED, "The database cannot be asked.")
+        problem = await in_thread(partial(find_archive_problem, self._database, self._data_dir))
+        if problem is not None:
+            return Found(State.FAIL, problem)
+        return Found(State.OK, "The database and DATA_DIR belong together.")
 
     async def _leftovers(self) -> Found:
         names = await in_thread(partial(_work_folders, self._data_dir))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vodkeep.capture.workfolder import WORK_DIR_NAME
 from vodkeep.checks.model import Check, Found, State, in_thread, some
-from vodkeep.settings import check_data_dir
+from vodkeep.settings import check_data_dir, check_locks
 
 # A broadcast of ten hours in 1080p60 (6 Mbit/s) has 27 GB.
 ROOMY_BYTES = 30 * 10**9
@@ -35,6 +35,9 @@ def _writable(data_dir: Path) -> Found:
     problems = check_data_dir(data_dir)
     if problems:
         return Found(State.FAIL, " ".join(problems), "Give the user of the service write permission on DATA_DIR.")
+    unlockable = check_locks(data_dir)
+    if unlockable:
+        return Found(State.FAIL, " ".join(unlockable), "Mount it with locks, or choose another file system.")
     return Found(State.OK, f"{data_dir.absolute()} can be written.")
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select
 
 from vodkeep.db.tables import kv
-from vodkeep.db.upsert import insert_or_update
+from vodkeep.db.upsert import insert_if_absent, insert_or_update
 
 
 class KvStore:
@@ -29,6 +29,11 @@ class KvStore:
         """Store ``value``, replacing what was there; ``at`` is the time of the change, aware."""
         row = {"channel": channel, "key": key, "value": value, "updated_at": at}
         insert_or_update(self._connection, kv, row, key=("channel", "key"))
+
+    def set_if_absent(self, key: str, value: str, at: datetime, channel: str = "") -> bool:
+        """Store ``value`` unless there is one; tells whether it was stored. Of racing transactions one stores."""
+        row = {"channel": channel, "key": key, "value": value, "updated_at": at}
+        return insert_if_absent(self._connection, kv, row, key=("channel", "key"))
 
     def delete(self, *keys: str, channel: str = "") -> int:
         """Forget the keys; returns how many there were."""

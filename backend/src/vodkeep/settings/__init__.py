@@ -4,7 +4,7 @@
 at once, ``describe.py`` and ``reference.py`` show them, ``data_dir.py`` looks whether the archive's folder is usable.
 """
 
-from vodkeep.settings.data_dir import check_data_dir
+from vodkeep.settings.data_dir import check_data_dir, check_locks
 from vodkeep.settings.describe import SettingRow, describe
 from vodkeep.settings.forms import FOLDER_PLACEHOLDERS, HttpAddress
 from vodkeep.settings.load import ENV_FILE_VARIABLE, load_settings
@@ -52,6 +52,7 @@ __all__ = [
     "WebSettings",
     "YouTubeSettings",
     "check_data_dir",
+    "check_locks",
     "declared_variables",
     "describe",
     "load_settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -33,6 +34,22 @@ def check_data_dir(data_dir: Path) -> list[str]:
     except OSError as error:
         problems.append(f'DATA_DIR is "{data_dir}" but must be a folder that can be written: {_reason(error)}.')
     return problems
+
+
+def check_locks(data_dir: Path) -> list[str]:
+    """Problems with file locks (``flock``) in ``data_dir``, which keep two processes from one item's work folder."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=data_dir, prefix=".vodkeep-check-") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with Path(file.name).open("rb") as other:
+                try:
+                    fcntl.flock(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return []
+        reason = "a locked file can be locked again"
+    except OSError as error:
+        reason = _reason(error)
+    return [f'DATA_DIR is "{data_dir}" but must be on a file system with file locks (flock): {reason}.']
 
 
 def _reason(error: OSError) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vodkeep.settings import check_data_dir
+from vodkeep.settings import check_data_dir, check_locks
 
 NOBODY = 65534
 
@@ -80,3 +82,24 @@ def test_a_folder_without_any_permission_is_told_twice(as_nobody: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(as_nobody: Path) -> None:
     path = _own(as_nobody, 0o500) / "inner"
     assert check_data_dir(path) == [f'DATA_DIR is "{path}" but must be a folder that can be made: permission denied.']
+
+
+class TestLocks:
+    def test_an_ordinary_folder_has_them(self, tmp_path: Path) -> None:
+        assert check_locks(tmp_path) == []
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_system_without_them_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unsupported(_descriptor: int, _operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        (sentence,) = check_locks(tmp_path)
+        assert sentence == (
+            f'DATA_DIR is "{tmp_path}" but must be on a file system with file locks (flock): no locks available.'
+        )
+
+    def test_locks_that_keep_nobody_out_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fcntl, "flock", lambda _descriptor, _operation: None)
+        (sentence,) = check_locks(tmp_path)
+        assert "a locked file can be locked again" in sentence
