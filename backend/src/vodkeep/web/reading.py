@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -16,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
+from vodkeep.db.leases import LeaseStore
 from vodkeep.db.tables import IS_ACTIVE, UtcDateTime, channels, kv, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.breaker import CLOSED, Breaker
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
 T = TypeVar("T")
@@ -117,6 +119,14 @@ class ChannelFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveProcess:
+    """A process of the service that is alive."""
+
+    holder: str  # its name in leases
+    note: ProcessNote
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """How things stand with the whole service, as of one transaction."""
 
@@ -126,6 +136,7 @@ class Figures:
     last_process_run: datetime | None
     active: list[StoredVod]
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
+    processes: Sequence[LiveProcess] = ()
 
 
 class StatusReader(Protocol):
@@ -148,6 +159,10 @@ class StatusReader(Protocol):
 
     async def find_vod(self, twitch_vod_id: str) -> tuple[StoredVod, list[Event]] | None:
         """The broadcast and its latest events, oldest first; ``None`` when there is no such row."""
+        ...
+
+    async def leases(self) -> Mapping[str, str]:
+        """What only one process at a time may do, and the holder of each that does it; without the processes."""
         ...
 
     async def schema_problem(self) -> str | None:
@@ -201,6 +216,15 @@ class DatabaseStatusReader:
             if not rows:
                 return None
             return rows[0], EventLog(unit.connection).of_item(twitch_vod_id, limit=_MOST_EVENTS)
+
+        return await self._ask(read)
+
+    async def leases(self) -> Mapping[str, str]:
+        """See :class:`StatusReader`."""
+
+        def read(unit: UnitOfWork) -> Mapping[str, str]:
+            held = LeaseStore(unit.connection).live()
+            return {lease.name: lease.holder for lease in held if not lease.name.startswith(PROCESS_PREFIX)}
 
         return await self._ask(read)
 
@@ -262,6 +286,10 @@ class DatabaseStatusReader:
                     .order_by(kv.c.key)
                 )
             },
+            processes=[
+                LiveProcess(lease.holder, ProcessNote.read(lease.detail))
+                for lease in LeaseStore(unit.connection).live(PROCESS_PREFIX)
+            ],
         )
 
 

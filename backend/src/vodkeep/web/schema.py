@@ -18,7 +18,7 @@ from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING
 from vodkeep.pipeline.store import QueueCounts
 from vodkeep.settings import PipelineSettings
-from vodkeep.web.reading import ChannelFigures, Figures, StoredVod
+from vodkeep.web.reading import ChannelFigures, Figures, LiveProcess, StoredVod
 
 
 class LiveProgress(Protocol):
@@ -140,6 +140,21 @@ class RetryConfig(BaseModel):
     circuit_open_cooldown_s: float
 
 
+class ProcessStatus(BaseModel):
+    """A process of the service that is alive."""
+
+    host: str
+    roles: list[str] = Field(description="Of `web`, `watch`, `work`.")
+    slots: dict[str, int] = Field(description="Jobs at once, by stage; empty without the role `work`.")
+
+
+class ProcessDetail(ProcessStatus):
+    """The same for administrators."""
+
+    pid: int
+    holder: str = Field(description="Its name in `leases`.")
+
+
 class Status(Counts, Averages):
     """`/status`: the service at a glance."""
 
@@ -148,6 +163,7 @@ class Status(Counts, Averages):
     last_process_run: datetime | None
     active: list[ActiveDownload]
     channels: list[ChannelStatus]
+    processes: list[ProcessStatus] = Field(description="The processes that are alive; a dead one is gone in 6 s.")
     retry: RetryConfig
 
 
@@ -160,6 +176,8 @@ class Monitor(BaseModel):
     jobs: dict[str, str] = Field(description="When each job last ran, by its key in `kv`.")
     breakers: dict[str, BreakerStatus]
     running: list[ActiveDownload]
+    processes: list[ProcessDetail]
+    leases: dict[str, str] = Field(description="What one process at a time does, and which: its `holder`.")
 
 
 class MediaLinks(BaseModel):
@@ -260,6 +278,7 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         last_process_run=figures.last_process_run,
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
+        processes=[ProcessStatus(**_process(each)) for each in figures.processes],
         retry=retry,
     )
 
@@ -289,6 +308,16 @@ def active_of(figures: Figures, live: Mapping[str, LiveProgress]) -> list[Active
         )
         for vod in figures.active
     ]
+
+
+def processes_of(figures: Figures) -> list[ProcessDetail]:
+    """The live processes with all that is known of them."""
+    return [ProcessDetail(**_process(each), pid=each.note.pid, holder=each.holder) for each in figures.processes]
+
+
+def _process(process: LiveProcess) -> dict[str, Any]:
+    note = process.note
+    return {"host": note.host, "roles": [str(role) for role in note.roles], "slots": dict(note.slots)}
 
 
 def breaker_of(breaker: Breaker) -> BreakerStatus:

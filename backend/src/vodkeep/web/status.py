@@ -14,7 +14,7 @@ from vodkeep.web.answers import answer_json
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
 from vodkeep.web.routing import readable
-from vodkeep.web.schema import Monitor, RetryConfig, Status, Work, active_of, breaker_of, status_of
+from vodkeep.web.schema import Monitor, RetryConfig, Status, Work, active_of, breaker_of, processes_of, status_of
 
 
 def status_routes(
@@ -37,7 +37,7 @@ def status_routes(
 
     @readable(router, "/admin/monitor", response_model=Monitor, responses=documented(401, 503))
     async def monitor(request: Request) -> Response:
-        """Job timestamps, breakers, what is at work, and versions."""
+        """Job timestamps, breakers, what is at work, processes, leases, and versions."""
         figures = await reader.figures()
         return answer_json(
             request,
@@ -48,6 +48,8 @@ def status_routes(
                 jobs=dict(figures.jobs),
                 breakers={each.login: breaker_of(each.breaker) for each in figures.channels},
                 running=active_of(figures, work.progress()),
+                processes=processes_of(figures),
+                leases=dict(await reader.leases()),
             ),
         )
 

@@ -21,10 +21,12 @@ from support.web_site import RunningWork, Serve, Site, add_vod, keep_vod, moment
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
+from vodkeep.db.leases import LeaseStore
 from vodkeep.db.tables import vods
 from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -258,6 +260,26 @@ async def test_an_open_breaker_stands_out(
         await expect(page.locator("#tile-circuit")).to_contain_text("Open")
         await expect(page.locator("#tile-circuit")).to_have_attribute("data-tone", "danger")
         await expect(page.locator("#channels")).to_contain_text("breaker open")
+
+
+async def test_the_processes_that_live_are_on_the_page(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    async with serve_site(work=archive) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open()
+        await expect(page.locator("#processes-empty")).to_be_visible()
+        note = ProcessNote("attic", 7, (Role.WATCH, Role.WORK), {"capture": 2})
+        with database.unit_of_work() as unit:
+            LeaseStore(unit.connection).take(f"{PROCESS_PREFIX}a", "a", timedelta(minutes=5), note.write())
+            unit.commit()
+        await expect(page.locator("#processes li")).to_have_text("atticwatch, work, 2 at once")
+        await expect(page.locator("#processes-empty")).to_be_hidden()
+        with database.unit_of_work() as unit:
+            LeaseStore(unit.connection).release("a")
+            unit.commit()
+        await expect(page.locator("#processes li")).to_have_count(0)
+        assert watched.complaints == []
 
 
 async def test_older_broadcasts_are_shown_on_demand_and_none_twice(

@@ -19,10 +19,12 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
+from vodkeep.db.leases import LeaseStore
 from vodkeep.db.tables import channels
 from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
 from vodkeep.telemetry.log import mask_values
 from vodkeep.web.app import create_app
 from vodkeep.web.reading import DatabaseStatusReader
@@ -237,6 +239,30 @@ async def test_status_shows_live_progress_of_this_process(serve_site: Serve, dat
     expected = {"phase": "fetching", "bytes": 40, "percent": 40.0, "rate_bytes_s": 1234.0, "eta_s": 12.3}
     assert {name: during["progress"][name] for name in expected} == expected
     assert {name: listed[name] for name in expected} == expected
+
+
+async def test_the_processes_that_live_come_and_go(serve_site: Serve, database: Database) -> None:
+    note = ProcessNote("attic", 7, (Role.WATCH, Role.WORK), {"capture": 2})
+    lifetime = timedelta(minutes=1)
+    async with serve_site() as site:
+        assert (await site.json("/status"))["processes"] == []
+        with database.unit_of_work() as unit:
+            store = LeaseStore(unit.connection)
+            store.take(f"{PROCESS_PREFIX}attic:7:a", "attic:7:a", lifetime, note.write())
+            store.take("planner", "attic:7:a", lifetime)
+            store.take("channel:otter", "cellar:8:b", timedelta())
+            unit.commit()
+        told = {"host": "attic", "roles": ["watch", "work"], "slots": {"capture": 2}}
+        assert (await site.json("/status"))["processes"] == [told]
+        monitor = await site.json("/admin/monitor")
+        assert monitor["processes"] == [{**told, "pid": 7, "holder": "attic:7:a"}]
+        assert monitor["leases"] == {"planner": "attic:7:a"}
+
+        with database.unit_of_work() as unit:
+            LeaseStore(unit.connection).release("attic:7:a")
+            unit.commit()
+        assert (await site.json("/status"))["processes"] == []
+        assert (await site.json("/admin/monitor"))["leases"] == {}
 
 
 async def test_a_title_is_not_told_to_everybody(serve_site: Serve, database: Database) -> None:

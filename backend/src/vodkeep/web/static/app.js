@@ -142,20 +142,29 @@ function showStatus() {
   setAttribute($("tile-circuit"), "data-tone", { open: "danger", half_open: "warn" }[status.circuit_state] || "none");
   setText($("version"), `Vodkeep ${status.version}`);
   setHidden($("channels-empty"), status.channels.length > 0);
-  const chips = status.channels.map((channel) => {
-    const chip = document.createElement("li");
-    chip.className = "chip";
-    chip.dataset.tone = channel.breaker.state === "closed" ? "none" : "danger";
-    const name = document.createElement("strong");
-    name.textContent = channel.display_name || channel.login;
-    const note = document.createElement("span");
-    note.className = "muted";
+  $("channels").replaceChildren(...status.channels.map((channel) => {
     const breaker = channel.breaker.state === "closed" ? "" : `, breaker ${BREAKER[channel.breaker.state].toLowerCase()}`;
-    note.textContent = `${whole.format(channel.processed)} kept, ${whole.format(channel.queue_depth)} to do${breaker}`;
-    chip.append(name, note);
-    return chip;
-  });
-  $("channels").replaceChildren(...chips);
+    const note = `${whole.format(channel.processed)} kept, ${whole.format(channel.queue_depth)} to do${breaker}`;
+    return chip(channel.display_name || channel.login, note, channel.breaker.state === "closed" ? "none" : "danger");
+  }));
+  setHidden($("processes-empty"), status.processes.length > 0);
+  $("processes").replaceChildren(...status.processes.map((process) => {
+    const atOnce = process.slots.capture ? `, ${whole.format(process.slots.capture)} at once` : "";
+    return chip(process.host, `${process.roles.join(", ")}${atOnce}`, "none");
+  }));
+}
+
+function chip(title, text, tone) {
+  const item = document.createElement("li");
+  item.className = "chip";
+  item.dataset.tone = tone;
+  const name = document.createElement("strong");
+  name.textContent = title;
+  const note = document.createElement("span");
+  note.className = "muted";
+  note.textContent = text;
+  item.append(name, note);
+  return item;
 }
 
 function showNow() {
