@@ -51,6 +51,9 @@ _FORGET_LEASES = timedelta(days=1)
 # Waits between tries while the database is away.
 _DATABASE_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
+# After an error that nobody foresaw; what repeats at once would only fill the log.
+_BUG_WAIT_S = 30.0
+
 
 PLANNER = "planner"
 PERIODIC = "periodic"
@@ -197,6 +200,9 @@ class PipelineService:
                 self._note_database(error)
                 wait_s: float | None = _DATABASE_WAITS_S[min(tries, len(_DATABASE_WAITS_S) - 1)]
                 tries += 1
+            except Exception:  # noqa: BLE001 - one look at the queue ends here; the next may not meet the bug
+                self._log.exception("planning ended in a bug")
+                wait_s = _BUG_WAIT_S
             else:
                 self._note_database(None)
                 tries = 0
@@ -285,7 +291,12 @@ class PipelineService:
         """Do ``work`` now and then each ``interval``, from one beginning to the next."""
         while True:
             started = self._clock.monotonic()
-            await work()
+            try:
+                await work()
+            except VodkeepError as error:
+                self._log.warning("a periodic job failed", code=error.code, error=str(error), remedy=error.remedy)
+            except Exception:  # noqa: BLE001 - one turn ends here
+                self._log.exception("a periodic job ended in a bug")
             await self._clock.sleep(max(0.0, self._interval_s - (self._clock.monotonic() - started)))
 
     def _show_depths(self, depths: Mapping[str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from support.queue_rows import Rows
 from vodkeep.db.engine import Database
 from vodkeep.errors import (
     DatabaseUnavailable,
+    DiskFull,
     NetworkError,
     PermanentError,
     RequestRefused,
@@ -136,6 +138,82 @@ async def test_a_failed_item_comes_back_when_its_wait_is_over_not_at_the_next_cy
         (await shop.capture.nth(2)).end()
         await shop.hears("vod processed")
     assert clock.now() - NOW < timedelta(seconds=3)
+
+
+async def test_a_bug_costs_one_attempt_and_stops_neither_the_item_nor_the_service(
+    database: Database, rows: Rows, clock: FakeClock
+) -> None:
+    shop = Workshop(database, clock)
+    rows.add("1", date=NOW - timedelta(days=2))
+    rows.add("2")
+    async with shop.running():
+        (await shop.capture.nth(1)).end(KeyError("nobody thought of this"))
+        failed = await shop.hears("download failed")
+        assert (failed["vod_id"], failed["code"]) == ("1", "bug")
+        assert isinstance(failed["exc_info"], KeyError), "with its traceback"
+        row = rows.get("1")
+        assert (row["download_state"], row["error_code"], row["download_retries"]) == ("failed", "bug", 1)
+        wait = row["not_before"] - clock.now()
+        assert timedelta(seconds=1) <= wait <= timedelta(seconds=2)
+        assert rows.kv("chan") == {}, "it says nothing about the other side"
+        other = await shop.capture.nth(2)
+        assert other.item.twitch_vod_id == "2"
+        other.end()
+        await shop.hears("vod processed")
+        await clock.until_sleeping(2)  # the planner and the cycle
+        await clock.advance(wait.total_seconds())
+        again = await shop.capture.nth(3)
+        assert again.item.twitch_vod_id == "1"
+        again.end()
+        await shop.hears("vod processed", 2)
+
+
+async def test_a_bug_in_a_look_at_the_queue_is_told_and_the_next_look_goes_on(
+    database: Database, rows: Rows, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Workshop(database, clock, discover=_hang)
+    rows.add("1")
+    real, looks = shop.service.plan, 0
+
+    async def plan() -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise KeyError("nobody thought of this")
+        return await real()
+
+    monkeypatch.setattr(shop.service, "plan", plan)
+    async with shop.running():
+        line = await shop.hears("planning ended in a bug")
+        assert line["exc_info"]
+        shop.service.wake()
+        (await shop.capture.nth(1)).end()
+        await shop.hears("vod processed")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(DiskFull("The disk is full."), "a periodic job failed"), (KeyError("x"), "a periodic job ended in a bug")],
+    ids=["known", "bug"],
+)
+async def test_a_cycle_that_fails_stops_nothing(
+    database: Database, rows: Rows, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    shop = Workshop(database, clock)
+
+    def leftovers() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(shop.capture, "leftovers", leftovers)
+    async with shop.running():
+        await shop.hears(message)
+        rows.add("1")
+        await clock.until_sleeping()
+        await clock.advance(60)
+        await shop.hears(message, 2)
+        shop.service.wake()
+        (await shop.capture.nth(1)).end()
+        await shop.hears("vod processed")
 
 
 async def test_a_live_broadcast_is_looked_at_again(database: Database, rows: Rows, clock: FakeClock) -> None:
