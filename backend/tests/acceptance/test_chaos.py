@@ -19,7 +19,7 @@ SEED = 7
     [
         pytest.param(Options(SEED, seconds=20, broadcasts=12), id="sqlite"),
         pytest.param(
-            Options(SEED, seconds=20, broadcasts=12, database="postgresql", processes=1),
+            Options(SEED, seconds=20, broadcasts=12, database="postgresql", processes=3),
             id="postgresql",
             marks=pytest.mark.postgres,
         ),

@@ -69,6 +69,18 @@ class Life:
                 begun.pop(line.item, None)
         return begun
 
+    def runs(self) -> list[tuple[datetime, datetime]]:
+        """Begin and end of every run; one that did not end lasts as long as the process."""
+        begun: dict[str, datetime] = {}
+        runs = []
+        for line in self.lines:
+            if line.msg in STARTED:
+                begun[line.item] = line.at
+            elif line.msg in ENDED and line.item in begun:
+                runs.append((begun.pop(line.item), line.at))
+        last = self.ended or (self.lines[-1].at if self.lines else self.began)
+        return runs + [(begin, last) for begin in begun.values()]
+
     def is_up(self, moment: datetime) -> bool:
         """Whether it lived and was not frozen."""
         lived = self.began <= moment and (self.ended is None or moment < self.ended)
@@ -127,6 +139,7 @@ class Evidence:
     events: list[Event] = field(default_factory=list)
     kv: dict[tuple[str, str], str] = field(default_factory=dict)  # (channel, key)
     canceled_by_hand: dict[str, int] = field(default_factory=dict)  # item -> how often in the table itself
+    fetched_anew: set[str] = field(default_factory=set)  # somebody asked for it to be fetched again
     lives: list[Life] = field(default_factory=list)
     happened: list[Happened] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # what could not be done here, and why

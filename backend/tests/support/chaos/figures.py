@@ -7,9 +7,15 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from support.chaos.evidence import Evidence, Happened, Life
+from support.chaos.evidence import Evidence, Happened
 from support.chaos.judge import segments_again
 from support.chaos.plan import DATABASE, Kind
+
+# How finely time is looked at.
+_STEP = timedelta(seconds=0.1)
+
+
+_STANDSTILLS = DATABASE | {Kind.KILL, Kind.TERMINATE, Kind.FREEZE, Kind.FULL_DISK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +24,55 @@ class Recovery:
 
     kind: Kind
     item: str
+    since: datetime
     seconds: float
+    idle_s: float  # of these, how long somebody could have gone on with it
 
 
 def recoveries(evidence: Evidence) -> list[Recovery]:
     """How long it took until the affected items made progress again: a segment was asked for, or their row moved.
 
-    Affected is what a process worked on when it was killed, stopped or frozen, or when the disk filled up. The time
-    counts from the moment at which somebody could go on: another process that captures, or the same one when it is
-    back. After an outage of the database it counts from the end of the outage to the first row that moves.
+    Affected is what was at work in the process that was killed, stopped or frozen, or anywhere when the disk filled up
+    or the database was away. The time counts from the moment at which somebody could go on: another process that
+    captures, or the same one when it is back; from the end of an outage or a full disk.
+
+    An item may have to wait because others are before it in the queue, or because the next thing goes wrong. So the
+    time is found as well in which a process was there with a free slot, a database and a disk.
     """
     signs = _signs_of_progress(evidence)
-    anything = sorted(event.at for event in evidence.events)
+    chances = _Chances(evidence)
     found = []
     for one in evidence.happened:
-        if one.kind in DATABASE:
-            if (first := _first_after(anything, one.ended)) is not None:
-                found.append(Recovery(one.kind, "", (first - one.ended).total_seconds()))
-        elif one.kind in (Kind.KILL, Kind.TERMINATE, Kind.FREEZE, Kind.FULL_DISK):
-            since = _could_go_on(evidence, one)
-            firsts = {item: _first_after(signs[item], since) for item in _affected(evidence, one)} if since else {}
-            found += [
-                Recovery(one.kind, item, (first - since).total_seconds())
-                for item, first in firsts.items()
-                if since is not None and first is not None
-            ]
+        if one.kind not in _STANDSTILLS:
+            continue
+        since = _could_go_on(evidence, one)
+        for item in _affected(evidence, one):
+            if since is not None and (first := _first_after(signs[item], since)) is not None:
+                idle_s = chances.seconds(since, first)
+                found.append(Recovery(one.kind, item, since, (first - since).total_seconds(), idle_s))
     return found
+
+
+class _Chances:
+    """When somebody had a free slot, and nothing that stops all of them was going on."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._slots = evidence.slots
+        self._outages = [one for one in evidence.happened if one.kind in DATABASE or one.kind is Kind.FULL_DISK]
+        self._lives = [(life, life.runs()) for life in evidence.lives if life.works]
+
+    def seconds(self, begin: datetime, end: datetime) -> float:
+        """How much of the time between was such a time."""
+        steps = int((end - begin) / _STEP)
+        return sum(self._is_one(begin + step * _STEP) for step in range(steps)) * _STEP.total_seconds()
+
+    def _is_one(self, moment: datetime) -> bool:
+        if any(one.began <= moment < one.ended for one in self._outages):
+            return False
+        return any(
+            life.is_up(moment) and sum(begin <= moment < end for begin, end in runs) < self._slots
+            for life, runs in self._lives
+        )
 
 
 def bytes_again(evidence: Evidence) -> tuple[int, int]:
@@ -76,12 +105,16 @@ def report(evidence: Evidence) -> str:
         "requests hit by a fault: " + _list(Counter(evidence.faults_applied)),
         f"processes started: {len(evidence.lives)}; runs: {runs}; items: " + _list(states),
         f"fetched more than once: {again:,} of {sent:,} bytes, {sum(segments_again(evidence).values())} whole segments",
-        "recovery: " + _quantiles([one.seconds for one in times]),
+        "until an affected item went on: " + _quantiles([one.seconds for one in times]),
+        "  of that, with a free slot, a database and a disk: " + _quantiles([one.idle_s for one in times]),
     ]
     by_kind: dict[Kind, list[float]] = defaultdict(list)
     for one in times:
-        by_kind[one.kind].append(one.seconds)
-    text += [f"  after {kind}: {_quantiles(seconds)}" for kind, seconds in sorted(by_kind.items())]
+        by_kind[one.kind].append(one.idle_s)
+    text += [f"    after {kind}: {_quantiles(seconds)}" for kind, seconds in sorted(by_kind.items())]
+    slowest = max(times, key=lambda one: one.idle_s, default=None)
+    if slowest is not None and slowest.idle_s > 0:
+        text.append(f"    the slowest: {slowest.item} after {slowest.kind} at {slowest.since:%T}")
     text += [f"left out: {reason}" for reason in evidence.left_out]
     return "\n".join(text)
 
@@ -120,16 +153,12 @@ def _first_after(moments: list[datetime], moment: datetime) -> datetime | None:
 def _affected(evidence: Evidence, one: Happened) -> set[str]:
     if one.life is None:
         return {item for life in evidence.lives if life.is_up(one.began) for item in life.runs_at(one.began)}
-    life = _life(evidence, one.life)
-    if one.kind is Kind.FREEZE:
-        return set(life.runs_at(one.began))
-    # A process that is asked to stop hands back what it does, which is logged as its end.
-    return set(life.runs_at(one.began))
+    return set(next(life for life in evidence.lives if life.number == one.life).runs_at(one.began))
 
 
 def _could_go_on(evidence: Evidence, one: Happened) -> datetime | None:
     """The first moment from which on somebody could."""
-    if one.kind is Kind.FULL_DISK:
+    if one.life is None:
         return one.ended
     # What was on its way when it happened does not count as progress.
     begin = one.began + timedelta(seconds=0.2)
@@ -140,7 +169,3 @@ def _could_go_on(evidence: Evidence, one: Happened) -> datetime | None:
         end for life in evidence.lives if life.works for _, end in life.frozen if end > begin and life.is_up(end)
     ]
     return min(moments, default=None)
-
-
-def _life(evidence: Evidence, number: int) -> Life:
-    return next(life for life in evidence.lives if life.number == number)

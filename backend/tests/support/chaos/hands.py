@@ -1,36 +1,65 @@
-"""The operator, who works in the database by hand: the statements of the runbook, whatever goes on around them."""
+"""The operator, who asks the service for things, or changes them in the database by hand as the runbook says."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import urllib.error
+import urllib.request
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import dict_row
 
+_ANSWER_LIMIT_S = 10.0
 _UNFINISHED = "processed=0 AND download_state NOT IN ('canceled', 'downloaded', 'uploading', 'done')"
 
 
 class Unreachable(Exception):
-    """The database does not answer, or somebody holds what is wanted: the operator gives up for now."""
+    """Whoever was asked does not answer, or somebody holds what is wanted: the operator gives up for now."""
 
 
 @dataclass(slots=True)
 class Operator:
-    """One operator with a shell on the database, and what he has done to single items."""
+    """One operator with a browser and a shell on the database, and what they have done to single items."""
 
     dsn: str | None
     sqlite_file: Path
-    canceled: set[str] = field(default_factory=set)  # his last word about them was "cancel"
+    canceled: set[str] = field(default_factory=set)  # the last word about them was "cancel"
+    anew: set[str] = field(default_factory=set)  # were to be fetched again
     unsure: set[str] = field(default_factory=set)  # a statement broke off, so nobody knows whether it counted
     cancels: dict[str, int] = field(default_factory=dict)
 
     def look(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query; raises `Unreachable`."""
         return self._run(query)[0]
+
+    def ask(self, url: str, item: str, action: Literal["cancel", "retry", "reprocess"]) -> bool:
+        """Ask the service at ``url``; whether it did as asked, and did not refuse. Raises `Unreachable`."""
+        body = json.dumps({"fresh": True} if action == "reprocess" else {}).encode()
+        request = urllib.request.Request(
+            f"{url}/api/v1/vods/{item}/{action}", body, {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_LIMIT_S):
+                pass
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in (404, 409):
+                    return False
+            self.unsure.add(item)
+            raise Unreachable(f"the service answered {error.code}") from error
+        except (OSError, urllib.error.URLError) as error:
+            self.unsure.add(item)
+            raise Unreachable(str(error)) from error
+        if action == "cancel":
+            self.canceled.add(item)
+        else:
+            self.canceled.discard(item)
+        return True
 
     def cancel(self, item: str) -> bool:
         """Stop an item for good; whether there was anything to stop."""

@@ -9,8 +9,8 @@ must not overlap with those of another: the first request of one comes after the
 *Fetched more than once.* Whatever ends a run may cost what was on its way, which is at most as many segments as it has
 connections; a fault of the line may cost one more, since a segment that was kept is fetched again as a witness. So a
 segment of an item that was delivered whole more than once counts, and all of them together are at most connections
-times the claims after the first, plus the item's spoiled requests. An item that was parked is left out: what was put
-into the library with a hole begins anew when it is asked for again.
+times the claims after the first, plus the item's spoiled requests. Left out are items that somebody wanted to be
+fetched anew, and parked ones: what was put into the library with a hole begins anew when it is asked for again.
 
 *Counters.* A process that is killed takes its counters with it, and the moment between a commit and the next line of
 the log. What can be known: each line that tells of a claim, a success or a failure has its row in ``events``, and each
@@ -120,11 +120,11 @@ def two_at_once(evidence: Evidence) -> Iterator[str]:
 def fetched_again(evidence: Evidence) -> Iterator[str]:
     """What was fetched more than once is no more than what was on its way."""
     claims = Counter(event.item for event in evidence.events if event.target == "downloading")
-    parked = {event.item for event in evidence.events if event.target == "parked"}
+    anew = {event.item for event in evidence.events if event.target == "parked"} | evidence.fetched_anew
     spoiled = Counter(fetch.item for fetch in evidence.fetches if fetch.spoiled)
     for item, again in segments_again(evidence).items():
         most = evidence.connections * max(0, claims[item] - 1) + spoiled[item]
-        if item not in parked and again > most:
+        if item not in anew and again > most:
             yield (
                 f"{item}: {again} segments were fetched more than once, and its {claims[item]} runs with"
                 f" {spoiled[item]} spoiled requests explain {most}."

@@ -64,6 +64,12 @@ class Member:
         """Whether its process is stopped by a signal."""
         return self._frozen_since is not None
 
+    @property
+    def url(self) -> str | None:
+        """Where its pages are, once it listens."""
+        listening = self._process.lines("listening") if self._process is not None else []
+        return str(listening[-1]["url"]) if listening else None
+
     def start(self, number: int) -> None:
         """Start life ``number``."""
         arguments = f"{self._env['YTDLP_ARGS']} {shlex.join(['--user-agent', f'{AGENT}{number}'])}"
@@ -119,14 +125,11 @@ class Member:
 
     def read_counters(self) -> None:
         """Ask for the metrics, if there is anybody to ask; whoever does not answer is left in peace."""
-        process = self._process
-        if process is None or self.is_frozen:
-            return
-        listening = process.lines("listening")
-        if not listening:
+        url = self.url
+        if url is None or self.is_frozen:
             return
         with suppress(OSError, urllib.error.URLError, ValueError):
-            answer = urllib.request.urlopen(f"{listening[-1]['url']}/metrics", timeout=_SCRAPE_LIMIT_S)
+            answer = urllib.request.urlopen(f"{url}/metrics", timeout=_SCRAPE_LIMIT_S)
             with answer:
                 text = answer.read().decode()
             self.life.counters_at = _now()

@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from support.chaos.broadcasts import ENDINGS, Broadcast, Ending, plan_broadcasts, scenario_of
 from support.chaos.evidence import Event, Evidence, Fetch, Happened, Packets
@@ -52,6 +52,11 @@ _DISK_BYTES = 700 << 20
 _KEPT_REQUESTS = 500_000
 _TICK_S = 0.05
 _SCRAPE_EVERY_S = 0.7
+_ACTIONS: Mapping[Kind, Literal["cancel", "retry", "reprocess"]] = {
+    Kind.CANCEL: "cancel",
+    Kind.RETRY: "retry",
+    Kind.REPROCESS: "reprocess",
+}
 _AGAIN_AFTER_S = 0.5
 _TAKEN_BACK = 0.6
 _SETTLED_STATES = ("done", "parked", "canceled")
@@ -315,25 +320,38 @@ class _Ordeal:
                 self._operator.close_breakers()
             elif item is None:
                 return
-            elif deed.kind is Kind.CANCEL:
-                if not self._operator.cancel(item):
-                    return
-            elif deed.kind is Kind.RESET:
-                self._operator.reset(item)
-            else:
+            elif deed.kind is Kind.PRIORITY:
                 self._operator.prefer(item, int(deed.choice * 1000) % 5)
+            elif not self._ask_for(deed.kind, item, deed.choice):
+                return
         except Unreachable:
             # The statement may have counted or not, which the operator remembers.
             self._later(deed)
             return
         self._note(deed.kind, began, item or "")
 
+    def _ask_for(self, kind: Kind, item: str, choice: float) -> bool:
+        """Ask for it in one of the ways there are; whether it was not refused."""
+        urls = [url for member in self._members if not member.is_frozen and (url := member.url) is not None]
+        by_hand = kind is Kind.RESET or (kind is Kind.CANCEL and int(choice * 1000) % 2 == 0)
+        if by_hand:
+            return self._operator.cancel(item) if kind is Kind.CANCEL else self._operator.reset(item)
+        if not urls:
+            raise Unreachable("no process serves pages")
+        if kind is Kind.REPROCESS:
+            self._operator.anew.add(item)
+        url = urls[int(choice * len(urls))]
+        return self._operator.ask(url, item, _ACTIONS[kind])
+
     def _choose_item(self, deed: Deed) -> str | None:
+        # Most cancels are to be taken back, or a long run would end with nothing but canceled items.
+        canceled_ones = f"WHERE download_state {'=' if deed.choice < _TAKEN_BACK else '<>'} 'canceled'"
         where = {
             # What is at work is what a cancel is hard for.
             Kind.CANCEL: "WHERE download_state IN ('downloading', 'verifying')",
-            # Most are to be taken back, or a long run would end with nothing but canceled items.
-            Kind.RESET: f"WHERE download_state {'=' if deed.choice < _TAKEN_BACK else '<>'} 'canceled'",
+            Kind.RETRY: canceled_ones,
+            Kind.RESET: canceled_ones,
+            Kind.REPROCESS: "WHERE download_state='done'",
         }.get(deed.kind, "")
         query = "SELECT twitch_vod_id FROM vods {} ORDER BY twitch_vod_id"
         rows = self._operator.look(query.format(where)) or self._operator.look(query.format(""))
@@ -458,6 +476,7 @@ class _Ordeal:
             alive = {member.life.pid for member in self._members}
             evidence.leases = [lease for lease in self._leases() if not _is_of(lease, alive)]
             evidence.tickets = self._tickets()
+        evidence.fetched_anew = set(self._operator.anew)
         evidence.canceled_by_hand = dict(self._operator.cancels)
         for item in self._operator.unsure:
             evidence.canceled_by_hand[item] = evidence.canceled_by_hand.get(item, 0) + 1

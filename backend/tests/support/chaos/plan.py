@@ -33,6 +33,8 @@ class Kind(StrEnum):
     FULL_DISK = "full disk"
     LINE = "line"
     CANCEL = "cancel"
+    RETRY = "retry"
+    REPROCESS = "fetched anew"
     RESET = "reset"
     CLOSE_BREAKERS = "breakers closed"
     PRIORITY = "priority"
@@ -40,7 +42,7 @@ class Kind(StrEnum):
 
 DATABASE = frozenset({Kind.DATABASE_STOP, Kind.DATABASE_CRASH})
 TO_PROCESSES = frozenset({Kind.KILL, Kind.FREEZE, Kind.TERMINATE})
-BY_OPERATOR = frozenset({Kind.CANCEL, Kind.RESET, Kind.CLOSE_BREAKERS, Kind.PRIORITY})
+BY_OPERATOR = frozenset({Kind.CANCEL, Kind.RETRY, Kind.REPROCESS, Kind.RESET, Kind.CLOSE_BREAKERS, Kind.PRIORITY})
 
 _WEIGHTS: Mapping[Kind, int] = {
     Kind.KILL: 10,
@@ -51,7 +53,9 @@ _WEIGHTS: Mapping[Kind, int] = {
     Kind.FULL_DISK: 2,
     Kind.LINE: 14,
     Kind.CANCEL: 4,
-    Kind.RESET: 5,
+    Kind.RETRY: 3,
+    Kind.REPROCESS: 6,
+    Kind.RESET: 4,
     Kind.CLOSE_BREAKERS: 2,
     Kind.PRIORITY: 3,
 }

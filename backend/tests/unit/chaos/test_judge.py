@@ -313,13 +313,23 @@ def test_a_process_that_was_killed_between_a_commit_and_its_line_is_no_finding()
 
 def test_recovery_counts_from_when_somebody_could_go_on() -> None:
     evidence = good()
-    (one,) = recoveries(evidence)
     # Life 2 was there all the time, and claimed the item two seconds after the kill.
+    (one,) = recoveries(evidence)
     assert (one.kind, one.item) == (Kind.KILL, KEPT)
-    assert one.seconds == pytest.approx(2.0 - 0.2)
+    assert [one.seconds, one.idle_s] == pytest.approx([1.8, 1.8])
     evidence.lives[1].began = at(11)
     (one,) = recoveries(evidence)
-    assert one.seconds == pytest.approx(1.0)
+    assert [one.seconds, one.idle_s] == pytest.approx([1.0, 1.0])
+
+
+def test_waiting_for_a_slot_or_a_database_is_told_apart() -> None:
+    evidence = good()
+    evidence.lives[1].lines[:0] = [line(5, "download started", name) for name in ("other", "another")]
+    evidence.lives[1].lines[2:2] = [line(11, "download failed", "other")]
+    (one,) = recoveries(evidence)
+    assert [one.seconds, one.idle_s] == pytest.approx([1.8, 1.0])
+    evidence.happened.append(Happened(Kind.DATABASE_STOP, at(11), at(11.5)))
+    assert [one.idle_s for one in recoveries(evidence) if one.kind is Kind.KILL] == pytest.approx([0.5])
 
 
 def test_bytes_that_were_sent_again_are_counted() -> None:
