@@ -23,6 +23,7 @@ from vodkeep.capture.model import Progress
 from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
+from vodkeep.capture.space import free_bytes
 from vodkeep.capture.tools import find_ffmpeg
 from vodkeep.capture.whole import WantedFilm, download_whole
 from vodkeep.catalog.app_token import AppCredentials
@@ -42,6 +43,7 @@ from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
+from vodkeep.pipeline.due import UploadLimits
 from vodkeep.pipeline.engines import build_engine
 from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
@@ -181,6 +183,8 @@ def _build_service(
         owner=ownership,
         folders=archivist,
         watches=Role.WATCH in roles,
+        upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
+        free_space=partial(free_bytes, settings.storage.data_dir),
     )
     app = create_app(
         WebDeps(

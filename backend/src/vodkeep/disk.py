@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,6 @@ _CHUNK_BYTES = 256 * 1024  # Small enough for the caches of the processor.
 
 ALGORITHM = "blake3"
 _ALGORITHMS: dict[str, Callable[[], Any]] = {"blake3": blake3, "sha256": hashlib.sha256}
-
-RESERVE_BYTES = 128 * 1024 * 1024
-"""What captures leave free, for the database, the log and what an estimate got wrong."""
-
-_ASSUMED_BITRATE_BPS = 6_000_000
-
-
-def bytes_of(duration: timedelta, bitrate_bps: int | None = None) -> int:
-    """About how much space a broadcast takes; without a bit rate, what Twitch recommends at the most."""
-    return (bitrate_bps or _ASSUMED_BITRATE_BPS) // 8 * (duration // timedelta(microseconds=1)) // 1_000_000
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.engine import InProcessEngine
 from vodkeep.pipeline.model import QueueItem, Stage
+from vodkeep.pipeline.planner import FreeSpace
 from vodkeep.pipeline.retry import RetryPolicy
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
@@ -193,6 +194,7 @@ class Workshop:
         threshold: int = 3,
         max_attempts: int = 3,
         publishes: bool = False,
+        free_space: FreeSpace | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
@@ -228,6 +230,7 @@ class Workshop:
             owner=Alone(),
             folders=self.capture,
             publishes=publishes,
+            free_space=free_space,
         )
 
         self.actions = Actions(

@@ -6,7 +6,6 @@ folder its place in the library. Until then nothing is claimed, and every step c
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +57,7 @@ from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
+from vodkeep.capture.space import RESERVE_BYTES, bytes_of, free_bytes
 from vodkeep.capture.thumbnail import MAX_BYTES, grab_frame, is_jpeg
 from vodkeep.capture.tries import ask_again
 from vodkeep.capture.verify import (
@@ -71,7 +71,7 @@ from vodkeep.capture.verify import (
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.clock import Clock
-from vodkeep.disk import RESERVE_BYTES, bytes_of, disk_errors
+from vodkeep.disk import disk_errors
 from vodkeep.errors import (
     DiskFull,
     Incomplete,
@@ -401,7 +401,7 @@ class _Capture:
 
     def _check_space(self, resolved: ResolvedVod, playlist: MediaPlaylist, meter: Meter) -> None:
         with disk_errors(self._folder.path):
-            free = shutil.disk_usage(self._folder.path).free
+            free = free_bytes(self._folder.path)
         whole = bytes_of(timedelta(microseconds=playlist.duration_us), resolved.bitrate_bps)
         needed = max(0, whole - meter.kept_bytes) + RESERVE_BYTES
         if free < needed:

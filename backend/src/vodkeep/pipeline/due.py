@@ -21,8 +21,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
+from vodkeep.capture.space import RESERVE_BYTES, bytes_of
 from vodkeep.catalog.lifetime import KEPT
-from vodkeep.disk import RESERVE_BYTES, bytes_of
 from vodkeep.pipeline.breaker import CLOSED, Breaker, Gate, gate
 from vodkeep.pipeline.model import DownloadState, Job, QueueItem, Stage
 

@@ -20,6 +20,7 @@ from vodkeep.db.leases import LeaseStore
 from vodkeep.db.tables import IS_ACTIVE, UtcDateTime, channels, kv, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.breaker import CLOSED, Breaker
+from vodkeep.pipeline.due import DiskShortage
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
@@ -137,6 +138,7 @@ class Figures:
     active: list[StoredVod]
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
     processes: Sequence[LiveProcess] = ()
+    disk_shortage: DiskShortage | None = None  # why no capture starts
 
 
 class StatusReader(Protocol):
@@ -274,6 +276,7 @@ class DatabaseStatusReader:
             ],
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
+            disk_shortage=health.load_disk_shortage(),
             active=_load(
                 unit,
                 _select_vods().where(IS_ACTIVE).order_by(vods.c.twitch_vod_id),

@@ -155,12 +155,20 @@ class ProcessDetail(ProcessStatus):
     holder: str = Field(description="Its name in `leases`.")
 
 
+class DiskShortage(BaseModel):
+    """Why no capture starts: those at work still need what is left, and a reserve."""
+
+    free_bytes: int = Field(description="Free on the disk of DATA_DIR when this began.")
+    needed_bytes: int = Field(description="What must be free for captures to go on.")
+
+
 class Status(Counts, Averages):
     """`/status`: the service at a glance."""
 
     version: str
     circuit_state: str = Field(description="The worst of all channels: `open`, `half_open` or `closed`.")
     last_process_run: datetime | None
+    disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
     active: list[ActiveDownload]
     channels: list[ChannelStatus]
     processes: list[ProcessStatus] = Field(description="The processes that are alive; a dead one is gone in 6 s.")
@@ -276,6 +284,7 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         **_averages(figures.averages_ms),
         circuit_state=worst,
         last_process_run=figures.last_process_run,
+        disk_shortage=_shortage(figures),
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
         processes=[ProcessStatus(**_process(each)) for each in figures.processes],
@@ -426,6 +435,11 @@ def _cause(vod: StoredVod) -> Cause | None:
         return None
     code = vod.error_code or "error"
     return Cause(code=code, sentence=vod.processing_error or code)
+
+
+def _shortage(figures: Figures) -> DiskShortage | None:
+    found = figures.disk_shortage
+    return None if found is None else DiskShortage(free_bytes=found.free_bytes, needed_bytes=found.needed_bytes)
 
 
 def _channel(figures: ChannelFigures) -> ChannelStatus:

@@ -12,6 +12,8 @@ from support.clock import FakeClock
 from support.pipeline_workshop import GOOD, PATIENCE_S, Workshop
 from support.queue_items import NOW
 from support.queue_rows import Rows
+from vodkeep.capture.model import Phase, Progress
+from vodkeep.capture.space import RESERVE_BYTES
 from vodkeep.db.engine import Database
 from vodkeep.errors import (
     DatabaseUnavailable,
@@ -23,7 +25,9 @@ from vodkeep.errors import (
     StillRecording,
     UnknownItem,
 )
+from vodkeep.pipeline.due import DiskShortage
 from vodkeep.pipeline.model import Asked, Asker
+from vodkeep.web.reading import DatabaseStatusReader
 
 pytestmark = pytest.mark.anyio
 
@@ -451,6 +455,73 @@ async def test_captured_items_wait_for_publishing_only_while_it_is_on(
     assert rows.get("new")["processed"] == int(not publishes)
     assert shop.counted("vod_downloads_succeeded_total") == 1
     assert shop.counted("vod_processing_total_duration_seconds_count") == int(not publishes)
+
+
+async def test_uploads_that_nobody_makes_any_more_are_settled(database: Database, rows: Rows, clock: FakeClock) -> None:
+    """Publishing is off, or an operator said by SQL that it is not wanted: the broadcast is kept, and that is all."""
+    failed = {"download_state": "failed", "stage": "publish", "processing_error": "x", "error_code": "network"}
+    rows.add("failed", **failed, upload_retries=3, downloaded_path="/x")
+    rows.add("cut-off", download_state="uploading", stage="publish", downloaded_path="/x")
+    rows.add("capture", download_state="failed", processing_error="x", not_before=NOW + timedelta(hours=1))
+    async with Workshop(database, clock).running():
+        await until_row(rows, "failed", processed=1)
+        await until_row(rows, "cut-off", processed=1)
+    for item_id, state in (("failed", "failed"), ("cut-off", "uploading")):
+        row = rows.get(item_id)
+        assert (row["download_state"], row["processed"], row["processing_error"]) == ("done", 1, None)
+        assert rows.events(item_id) == [(state, "downloaded", None), ("downloaded", "done", None)]
+    assert rows.get("capture")["download_state"] == "failed"
+
+
+async def test_an_item_marked_by_sql_is_not_published(database: Database, rows: Rows, clock: FakeClock) -> None:
+    rows.add("mine", "theirs", download_state="downloaded", stage="publish", downloaded_path="/x")
+    rows.execute("UPDATE vods SET skip_upload=1 WHERE twitch_vod_id='theirs'")
+    async with Workshop(database, clock, publishes=True).running():
+        await until_row(rows, "theirs", processed=1)
+    assert rows.get("mine")["download_state"] == "downloaded"
+    assert (rows.get("theirs")["download_state"], rows.get("theirs")["processed"]) == ("done", 1)
+
+
+# --- a disk that fills up --------------------------------------------------------------------------------------------
+
+
+async def test_captures_wait_for_disk_space_and_that_is_told_once(
+    database: Database, rows: Rows, clock: FakeClock
+) -> None:
+    free = RESERVE_BYTES + 10_000
+    shop = Workshop(database, clock, slots=3, free_space=lambda: free)
+    rows.add("1", duration_seconds=0)
+    reader = DatabaseStatusReader(database, ["chan"])
+    async with shop.running():
+        first = await shop.capture.nth(1)
+        first.on_progress(Progress(Phase.FETCHING, 4_000, 50_000, 1, 2, 1.0, 1.0))
+        await clock.until_sleeping(2)
+        await clock.advance(1)
+        await until_row(rows, "1", download_total=50_000)
+        rows.add("2", "3")
+        shop.service.wake()
+        told = await shop.hears("captures wait for disk space")
+        assert (told["free_bytes"], told["needed_bytes"]) == (free, RESERVE_BYTES + 46_000)
+        assert (await reader.figures()).disk_shortage == DiskShortage(free, RESERVE_BYTES + 46_000)
+        for _ in range(3):
+            await clock.until_sleeping(2)
+            await clock.advance(60)
+        assert len(shop.capture.begun) == 1, "what is at work goes on, and nothing else begins"
+        free = 10**15
+        await clock.until_sleeping(2)
+        await clock.advance(60)
+        await shop.capture.nth(3)
+        await shop.hears("captures go on")
+        assert (await reader.figures()).disk_shortage is None
+    assert len(shop.said("captures wait for disk space")) == 1
+    assert rows.get("2")["download_retries"] == 0
+
+
+async def until_row(rows: Rows, item_id: str, **values: object) -> None:
+    """Return once the row has these values."""
+    with anyio.fail_after(PATIENCE_S):
+        while any(rows.get(item_id)[name] != value for name, value in values.items()):
+            await anyio.lowlevel.checkpoint()
 
 
 # --- a database that goes away ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.queue_items import NOW, make_item
-from vodkeep.disk import RESERVE_BYTES, bytes_of
+from vodkeep.capture.space import RESERVE_BYTES, bytes_of
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.due import (
     PUBLICATION_WINDOW,
