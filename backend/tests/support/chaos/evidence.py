@@ -42,6 +42,7 @@ class Life:
     number: int  # from 1, over all members
     member: int  # from 0; each is one process at a time
     works: bool  # whether it has the role that captures
+    watches: bool  # whether it has the role that hands work out
     pid: int
     began: datetime
     ended: datetime | None = None
@@ -85,6 +86,10 @@ class Life:
         """Whether it lived and was not frozen."""
         lived = self.began <= moment and (self.ended is None or moment < self.ended)
         return lived and not any(begin <= moment < end for begin, end in self.frozen)
+
+    def is_ready(self, moment: datetime) -> bool:
+        """Whether it was up and had started: the interpreter alone takes a second or more on a busy machine."""
+        return self.is_up(moment) and bool(self.lines) and self.lines[0].at <= moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ def recoveries(evidence: Evidence) -> list[Recovery]:
     captures, or the same one when it is back; from the end of an outage or a full disk.
 
     An item may have to wait because others are before it in the queue, or because the next thing goes wrong. So the
-    time is found as well in which a process was there with a free slot, a database and a disk.
+    time is found as well in which somebody could have gone on with it: a process had a free slot, one that hands work
+    out was there, and so were the database and the disk.
     """
     signs = _signs_of_progress(evidence)
     chances = _Chances(evidence)
@@ -59,7 +60,7 @@ class _Chances:
     def __init__(self, evidence: Evidence) -> None:
         self._slots = evidence.slots
         self._outages = [one for one in evidence.happened if one.kind in DATABASE or one.kind is Kind.FULL_DISK]
-        self._lives = [(life, life.runs()) for life in evidence.lives if life.works]
+        self._lives = [(life, life.runs()) for life in evidence.lives]
 
     def seconds(self, begin: datetime, end: datetime) -> float:
         """How much of the time between was such a time."""
@@ -69,10 +70,11 @@ class _Chances:
     def _is_one(self, moment: datetime) -> bool:
         if any(one.began <= moment < one.ended for one in self._outages):
             return False
-        return any(
-            life.is_up(moment) and sum(begin <= moment < end for begin, end in runs) < self._slots
-            for life, runs in self._lives
+        ready = [(life, runs) for life, runs in self._lives if life.is_ready(moment)]
+        has_slot = any(
+            life.works and sum(begin <= moment < end for begin, end in runs) < self._slots for life, runs in ready
         )
+        return has_slot and any(life.watches for life, _ in ready)
 
 
 def bytes_again(evidence: Evidence) -> tuple[int, int]:
@@ -106,7 +108,7 @@ def report(evidence: Evidence) -> str:
         f"processes started: {len(evidence.lives)}; runs: {runs}; items: " + _list(states),
         f"fetched more than once: {again:,} of {sent:,} bytes, {sum(segments_again(evidence).values())} whole segments",
         "until an affected item went on: " + _quantiles([one.seconds for one in times]),
-        "  of that, with a free slot, a database and a disk: " + _quantiles([one.idle_s for one in times]),
+        "  of that, while somebody could have gone on with it: " + _quantiles([one.idle_s for one in times]),
     ]
     by_kind: dict[Kind, list[float]] = defaultdict(list)
     for one in times:

@@ -44,10 +44,10 @@ class Member:
         self._process: ServiceProcess | None = None
         self._frozen_since: datetime | None = None
 
-    @property
-    def works(self) -> bool:
-        """Whether it has the role that captures."""
-        return "--roles" not in self._arguments or "work" in self._arguments[self._arguments.index("--roles") + 1]
+    def has_role(self, role: str) -> bool:
+        """Whether it has this role; a process that is told nothing has all."""
+        told = dict(zip(self._arguments, self._arguments[1:], strict=False)).get("--roles")
+        return told is None or role in told.split(",")
 
     @property
     def life(self) -> Life:
@@ -76,7 +76,7 @@ class Member:
         process = ServiceProcess({**self._env, "YTDLP_ARGS": arguments}, self._cwd, *self._arguments)
         self._process = process
         self.back_at = None
-        self.lives.append(Life(number, self.number, self.works, process.pid, _now()))
+        self.lives.append(Life(number, self.number, self.has_role("work"), self.has_role("watch"), process.pid, _now()))
 
     def kill(self, back_in_s: float) -> None:
         """``kill -9``."""

@@ -49,7 +49,16 @@ def fetch(seconds: float, name: str, *, life: int = 1, grant: int = 1, **rest: A
 
 
 def life(number: int, *lines: Line, **rest: Any) -> Life:
-    values = {"member": 0, "works": True, "pid": 100 + number, "began": BEGIN, "ended": at(60), "exit_code": 0, **rest}
+    values = {
+        "member": 0,
+        "works": True,
+        "watches": True,
+        "pid": 100 + number,
+        "began": BEGIN,
+        "ended": at(60),
+        "exit_code": 0,
+        **rest,
+    }
     return Life(number=number, lines=list(lines), **values)
 
 
@@ -314,22 +323,41 @@ def test_a_process_that_was_killed_between_a_commit_and_its_line_is_no_finding()
 def test_recovery_counts_from_when_somebody_could_go_on() -> None:
     evidence = good()
     # Life 2 was there all the time, and claimed the item two seconds after the kill.
+    evidence.lives[1].lines.insert(0, line(1, "listening", ""))
     (one,) = recoveries(evidence)
     assert (one.kind, one.item) == (Kind.KILL, KEPT)
     assert [one.seconds, one.idle_s] == pytest.approx([1.8, 1.8])
     evidence.lives[1].began = at(11)
+    evidence.lives[1].lines[0] = line(11.5, "listening", "")
     (one,) = recoveries(evidence)
-    assert [one.seconds, one.idle_s] == pytest.approx([1.0, 1.0])
+    assert [one.seconds, one.idle_s] == pytest.approx([1.0, 0.5])
 
 
-def test_waiting_for_a_slot_or_a_database_is_told_apart() -> None:
+def _no_slot(evidence: Evidence) -> None:
+    evidence.lives[1].lines[1:1] = [
+        line(5, "download started", "other"),
+        line(5, "download started", "another"),
+        line(11, "download failed", "other"),
+    ]
+
+
+def _no_database(evidence: Evidence) -> None:
+    evidence.happened.append(Happened(Kind.DATABASE_STOP, at(10), at(11)))
+
+
+def _nobody_hands_out(evidence: Evidence) -> None:
+    evidence.lives[1].watches = False
+    evidence.lives.append(life(3, line(11, "listening", ""), works=False))
+
+
+@pytest.mark.parametrize("hinder", [_no_slot, _no_database, _nobody_hands_out])
+def test_time_in_which_nobody_could_have_gone_on_is_told_apart(hinder: Callable[[Evidence], None]) -> None:
     evidence = good()
-    evidence.lives[1].lines[:0] = [line(5, "download started", name) for name in ("other", "another")]
-    evidence.lives[1].lines[2:2] = [line(11, "download failed", "other")]
-    (one,) = recoveries(evidence)
-    assert [one.seconds, one.idle_s] == pytest.approx([1.8, 1.0])
-    evidence.happened.append(Happened(Kind.DATABASE_STOP, at(11), at(11.5)))
-    assert [one.idle_s for one in recoveries(evidence) if one.kind is Kind.KILL] == pytest.approx([0.5])
+    evidence.lives[1].lines.insert(0, line(1, "listening", ""))
+    hinder(evidence)
+    (one,) = [one for one in recoveries(evidence) if one.kind is Kind.KILL]
+    assert one.seconds == pytest.approx(1.8)
+    assert one.idle_s == pytest.approx(1.0, abs=0.11)
 
 
 def test_bytes_that_were_sent_again_are_counted() -> None:
