@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -39,12 +39,16 @@ from vodkeep.db.instance_lock import InstanceLockedError
 from vodkeep.db.leases import LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.pipeline.action_store import ActionStore
+from vodkeep.pipeline.fleet.leased import RunLeases
 from vodkeep.pipeline.identity import claim_archive
-from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, Job, QueueItem, Stage
+from vodkeep.pipeline.ownership import new_holder
 from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
+from vodkeep.pipeline.running import Permit
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.settings import Settings
+from vodkeep.telemetry.log import get_logger
 
 _POLL_S = 0.25
 # The rate on screen is the mean of so many seconds.
@@ -53,6 +57,10 @@ _RATE_WINDOW_S = 10.0
 _PATIENCE = timedelta(minutes=5)
 # Before the attempt that accepts what cannot be had; the service takes its time there, a person would not.
 _PAUSE = timedelta(seconds=10)
+
+# An attempt that failed, or found the work folder in use, is made again.
+_WAITING = frozenset({DownloadState.FAILED, DownloadState.PENDING})
+_UNSETTLED = RUNNING | {DownloadState.PENDING}
 
 _WORDS = {
     Phase.RESOLVING: "resolving",
@@ -104,6 +112,10 @@ class _Archive:
         self._database = database
         self._id = video_id
         self._console = console
+        self._permit: Permit = lambda _job: nullcontext(True)
+        if not database.is_sqlite:
+            # A service that starts meanwhile leaves the item to us.
+            self._permit = RunLeases(database, new_holder(), clock=clock, log=get_logger("vod_download")).hold
 
     async def keep(self) -> int:
         """Do the work here, unless a service on the same PostgreSQL is at it."""
@@ -132,6 +144,8 @@ class _Archive:
                 item = await self._attempt_until_settled(runner, item)
             if item.download_state is DownloadState.DONE:
                 await archivist.tidy(self._id)
+        if item.download_state in _UNSETTLED and not self._database.is_sqlite and await self._service_is_alive():
+            return await self.hand_over()  # It has started meanwhile and took the item between two attempts.
         return self._report(item)
 
     async def hand_over(self) -> int:
@@ -158,16 +172,19 @@ class _Archive:
     async def _attempt_until_settled(self, runner: CaptureRunner, item: QueueItem) -> QueueItem:
         """Attempt, wait as the retry rules say, attempt again; give up when that would try a person's patience."""
         for _ in range(self._settings.pipeline.download_max_attempts):
-            await runner.run(item)
+            async with self._permit(Job(Stage.CAPTURE, self._id, item.channel)) as permitted:
+                if permitted:
+                    await runner.run(item)
             found = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
             assert found is not None
             item = found
-            if item.download_state is not DownloadState.FAILED or item.not_before is None:
+            if item.download_state not in _WAITING or item.not_before is None:
                 return item
             wait = item.not_before - self._clock.now()
             if wait > _PATIENCE:
                 return item
-            self._say(f"{item.processing_error} Trying again in {max(0, round(wait.total_seconds()))} s.")
+            reason = item.processing_error or "Another process works on it."
+            self._say(f"{reason} Trying again in {max(0, round(wait.total_seconds()))} s.")
             await self._clock.sleep(wait.total_seconds())
         return item
 

@@ -107,6 +107,32 @@ def test_beside_a_service_it_is_handed_over(home_of: HomeOf) -> None:
     assert set(home.segment_requests(ids.OTHER_PLAIN).values()) == {1}
 
 
+@pytest.mark.postgres
+def test_a_service_that_starts_meanwhile_leaves_the_item_to_the_command(home_of: HomeOf, postgres_dsn: str) -> None:
+    """Its row looks like one that a killed process left; the lease of the run says that somebody is at it."""
+    home = home_of(ids.PLAIN, dsn=postgres_dsn)
+    slow_segments(home.standin, 400)
+    running = subprocess.Popen(
+        home.archive_command(ids.PLAIN),
+        env=home.env_without_credentials(CAPTURE_CONNECTIONS="1"),
+        cwd=home.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: len(home.journal(ids.PLAIN)) >= 1 or running.poll() is not None, "segments are proven")
+        service = home.start()
+        service.wait_for("started")
+        assert running.poll() is None, "it is still at work"
+        assert running.wait(60) == 0
+    finally:
+        running.kill()
+        running.wait()
+    assert service.lines("download started") == []
+    assert home.vod(ids.PLAIN)["generation"] == 1
+    check_kept(home, ids.PLAIN)
+
+
 def test_the_bar_moves(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     slow_segments(home.standin, 400)

@@ -9,7 +9,7 @@ import pytest
 from support.home import HomeOf, check_kept
 from support.postgres import PostgresServer
 from support.service import wait_until
-from support.slow import HeldFfmpeg, slow_segments
+from support.slow import slow_segments
 from vodkeep_standin.scenario import ids
 
 pytestmark = pytest.mark.postgres
@@ -60,12 +60,12 @@ def test_it_is_restarted_in_the_middle_of_a_download(
 
 def test_the_result_waits_for_the_database(home_of: HomeOf, postgres_server: PostgresServer, postgres_dsn: str) -> None:
     home = home_of(ids.PLAIN, dsn=postgres_dsn)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program))
-    held.wait_until_reached()
+    slow_segments(home.standin, 100)
+    service = home.start(CAPTURE_CONNECTIONS="2")
+    wait_until(lambda: len(home.journal(ids.PLAIN)) >= 3, "segments are proven")
     postgres_server.stop()
-    held.release()
-    service.wait_for("the result is not saved yet", vod_id=ids.PLAIN)
+    service.wait_for("the library waits for the database", vod_id=ids.PLAIN)
+    assert home.folders() == []
     postgres_server.start()
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     check_kept(home, ids.PLAIN)

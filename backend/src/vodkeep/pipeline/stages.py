@@ -274,6 +274,7 @@ class CaptureRunner:
 
         Blocks its thread, which must be one of the event loop's, so that a cancellation ends the waiting.
         """
+        is_told = False
         while True:
             try:
                 with self._database.unit_of_work(write=False) as unit:
@@ -281,7 +282,9 @@ class CaptureRunner:
                         return
                 raise FenceLost(f"{claim.item_id} was taken")
             except DatabaseUnavailable as error:
-                self._log.warning("the library waits for the database", vod_id=claim.item_id, error=str(error))
+                if not is_told:
+                    self._log.warning("the library waits for the database", vod_id=claim.item_id, error=str(error))
+                is_told = True
                 anyio.from_thread.run(self._clock.sleep, _CONFIRM_RETRY_S)
 
     async def _beat(self, claim: Claim, live: _Live, probe: bool, scope: anyio.CancelScope) -> None:
