@@ -1,6 +1,6 @@
 """How much memory and time a capture takes as the broadcast gets longer.
 
-``python -m bench.memory --segments 60,4320,20000``
+``python -m bench.memory --segments 60,4320,17274``
 
 A server makes up broadcasts of any length from one segment: it moves the clocks in it (PTS, DTS and PCR), so every
 segment is a valid continuation of the one before. For each length a fresh process captures the broadcast with the
@@ -275,7 +275,7 @@ def measure(url: str, segments: int, connections: int, folder: Path | None) -> T
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", default="60,4320,20000", help="of 10 s each: 60 are 10 min, 4320 are 12 h")
+    parser.add_argument("--segments", default="60,4320,17274", help="of 10 s each: 10 min, 12 h, 47 h 59 min")
     parser.add_argument("--kilobits", type=int, default=60, help="bit rate of the picture")
     parser.add_argument("--fps", type=int, default=60)
     parser.add_argument("--sound-hz", type=int, default=48_000)

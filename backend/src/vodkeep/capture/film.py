@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.video.stream import VideoStream
 
 from vodkeep.capture.mp4_reader import MovieIndex, read_movie
 from vodkeep.capture.mp4_windows import Window, WindowFile, cut_windows
@@ -30,19 +28,21 @@ class Film:
         """All of it, in the order of the timeline; raises `MovieDamagedError` and `OSError`."""
         return cut_windows(self.descriptor, self.movie)
 
-    def windows_at(self, positions: Sequence[float]) -> Iterator[tuple[Window, Sequence[float]]]:
-        """The windows in which ``positions`` (seconds) lie, with those in each; the last has all that lie beyond it."""
+    def excerpts(self, positions: Sequence[float], samples: int) -> Iterator[Window]:
+        """What is needed to decode ``samples`` of each track at each of ``positions``, in the order of the timeline.
+
+        ``positions`` are in seconds; what lies beyond the end is looked for at the end.
+        """
         left = sorted(positions)
         window: Window | None = None
         for window in self.windows():
-            inside = [position for position in left if position < window.tracks[0].end_s]
-            left = left[len(inside) :]
-            if inside:
-                yield window, inside
+            while left and left[0] < window.tracks[0].end_s:
+                yield window.excerpt(left.pop(0), samples)
             if not left:
                 return
         if window is not None:
-            yield window, left
+            for position in left:
+                yield window.excerpt(position, samples)
 
     def play(self, window: Window, options: Mapping[str, str] | None = None) -> InputContainer:
         """Let libavformat open a window, with ``options`` of its own; its streams are the window's tracks.
@@ -51,17 +51,6 @@ class Film:
         """
         file = WindowFile(self.descriptor, self.movie.size, window)
         return av.open(file, mode="r", format="mp4", buffer_size=_READ_BYTES, container_options=dict(options or {}))
-
-
-def seek(container: InputContainer, stream: VideoStream | AudioStream, window: Window, position_s: float) -> None:
-    """Go to the last packet of ``stream`` that a decoder can begin with and that is shown by ``position_s``.
-
-    ``container`` is ``window`` opened, ``position_s`` is on the movie's timeline.
-    """
-    part = window.tracks[stream.index]
-    shown = int((position_s - part.start_s) * part.track.timescale)
-    # libavformat seeks by the times of decoding. How far those are ahead, the first packet tells.
-    container.seek(max(0, shown - (stream.start_time or 0)), stream=stream)
 
 
 @contextmanager

@@ -51,6 +51,14 @@ class WindowTrack:
         """When the sample behind the last one is decoded, on the movie's timeline."""
         return (self.samples.end + self.track.shift) / self.track.timescale
 
+    def excerpt(self, position_s: float, samples: int) -> WindowTrack:
+        """Some samples of it; see `Window.excerpt`."""
+        shown = self.samples.dts + self.samples.cts + self.track.shift
+        beginnings = np.flatnonzero(self.samples.sync)
+        in_time = beginnings[shown[beginnings] <= position_s * self.track.timescale]
+        first = int(in_time[-1]) if in_time.size else int(beginnings[0]) if beginnings.size else 0
+        return WindowTrack(self.number, self.track, self.samples.split(first)[1].split(samples)[0])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
@@ -62,6 +70,13 @@ class Window:
     def media_end(self) -> int:
         """Bytes from the start of the movie's file to the end of the last sample."""
         return max(int((part.samples.offsets + part.samples.sizes).max()) for part in self.tracks)
+
+    def excerpt(self, position_s: float, samples: int) -> Window:
+        """The window's tracks, each from the last sample that a decoder can begin with and that is shown by then.
+
+        ``position_s`` is on the movie's timeline. At most so many samples of each track.
+        """
+        return Window(tuple(part.excerpt(position_s, samples) for part in self.tracks))
 
 
 # --- where to cut --------------------------------------------------------------------------------------------------

@@ -8,9 +8,8 @@ import av.error
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
-from vodkeep.capture.film import open_film, seek
+from vodkeep.capture.film import open_film
 from vodkeep.capture.mp4_reader import MovieDamagedError
-from vodkeep.capture.mp4_windows import Window
 
 MAX_BYTES = 10 * 1024 * 1024
 _JPEG_MAGIC = b"\xff\xd8\xff"
@@ -32,9 +31,9 @@ def grab_frame(video: Path, target: Path, at_s: float) -> bool:
     """
     try:
         with open_film(video) as film:
-            for window, _ in film.windows_at([at_s]):
-                with film.play(window) as container:
-                    frame = _find_frame(container, window, at_s)
+            for excerpt in film.excerpts([at_s], _MOST_PACKETS):
+                with film.play(excerpt) as container:
+                    frame = _first_frame(container)
                     if frame is not None:
                         _fit(frame).save(target, qmin=_QUANTIZER, qmax=_QUANTIZER)
                         return True
@@ -43,18 +42,12 @@ def grab_frame(video: Path, target: Path, at_s: float) -> bool:
     return False
 
 
-def _find_frame(container: InputContainer, window: Window, at_s: float) -> VideoFrame | None:
-    """The first picture that can be decoded from the key frame before ``at_s`` on."""
+def _first_frame(container: InputContainer) -> VideoFrame | None:
+    """The first picture that can be decoded."""
     for stream in container.streams.video[:1]:
-        seek(container, stream, window, at_s)
         # One frame is to come out, and not one for each processor to be worked on.
         stream.codec_context.thread_count = 1
-        for number, packet in enumerate(container.demux(stream)):
-            for frame in packet.decode():
-                assert isinstance(frame, VideoFrame)
-                return frame
-            if number > _MOST_PACKETS:
-                break
+        return next(container.decode(stream), None)
     return None
 
 

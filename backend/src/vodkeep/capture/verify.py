@@ -20,15 +20,13 @@ import av
 import av.error
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vodkeep.capture.film import Film, open_film, seek
+from vodkeep.capture.film import Film, open_film
 from vodkeep.capture.model import PacketCounts
 from vodkeep.capture.mp4_reader import MovieDamagedError, MovieIndex, Samples, TrackIndex
 from vodkeep.capture.mp4_windows import Window
@@ -336,14 +334,9 @@ def sample_decode(path: Path, positions: Sequence[float]) -> int:
     """
     failed = 0
     with _judging(path), open_film(path) as film:
-        for window, inside in film.windows_at(positions):
-            with film.play(window) as container:
-                for streams in (container.streams.video, container.streams.audio):
-                    # A codec that this build cannot decode is no fault of the file.
-                    for stream in (stream for stream in streams[:1] if stream.codec_context is not None):
-                        for position_s in inside:
-                            seek(container, stream, window, position_s)
-                            failed += _decode_stretch(container, stream)
+        for excerpt in film.excerpts(positions, _SAMPLE_PACKETS):
+            with film.play(excerpt) as container:
+                failed += _decode_excerpt(container)
     return failed
 
 
@@ -352,26 +345,32 @@ def spread_positions(duration_us: int, count: int) -> tuple[float, ...]:
     return tuple(duration_us * number / count / 1e6 for number in range(count))
 
 
-def _decode_stretch(container: InputContainer, stream: VideoStream | AudioStream) -> int:
-    """Decode a stretch of one stream from where ``container`` is; the number of frames that failed."""
-    decoder = stream.codec_context
-    decoder.flush_buffers()
-    failed = read = 0
-    first_pts: int | None = None
-    for packet in container.demux(stream):
-        read += 1
-        if not packet.size or packet.pts is None or read > _SAMPLE_PACKETS:
-            break
-        if first_pts is None:
-            if not packet.is_keyframe:
-                continue
-            first_pts = packet.pts
-        elif packet.is_keyframe and stream.type == "video":
-            break
+def _decode_excerpt(container: InputContainer) -> int:
+    """Decode picture and sound of an excerpt; the number of frames that failed."""
+    # A codec that this build cannot decode is no fault of the file.
+    decoders = {
+        stream.index: stream.codec_context
+        for some in (container.streams.video, container.streams.audio)
+        for stream in some[:1]
+        if stream.codec_context is not None
+    }
+    for decoder in decoders.values():
+        decoder.thread_count = 1  # One for each processor would each hold pictures of its own.
+    failed = 0
+    begins: dict[int, int] = {}  # when the first packet of each stream is shown
+    ended: set[int] = set()
+    for packet in container.demux():
+        number = packet.stream_index
+        if not packet.size or packet.pts is None or number in ended or number not in decoders:
+            continue
+        if packet.is_keyframe == (number in begins) and packet.stream.type == "video":
+            # The next group of pictures, or a beginning that no decoder can begin with.
+            ended.add(number)
+            continue
         # Pictures shown before the key frame lean on what stands before it, which was not decoded.
-        if packet.pts >= first_pts:
-            failed += _count_failures(decoder, packet)
-    return failed + _count_failures(decoder, None)
+        if packet.pts >= begins.setdefault(number, packet.pts):
+            failed += _count_failures(decoders[number], packet)
+    return failed + sum(_count_failures(decoder, None) for decoder in decoders.values())
 
 
 def _count_failures(decoder: VideoCodecContext | AudioCodecContext, packet: Packet[Any] | None) -> int:

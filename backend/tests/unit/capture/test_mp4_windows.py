@@ -132,6 +132,29 @@ def test_a_hole_in_the_picture_does_not_gather_the_sound_of_hours(tmp_path: Path
         assert sum(map(sum, lengths(windows))) == 21 + 900
 
 
+@pytest.mark.parametrize(
+    ("position_s", "first"),
+    [(0, 0), (0.99, 0), (1.0, 0), (1.01, 0), (1.05, 10), (2.1, 20), (99, 40)],
+)
+def test_an_excerpt_begins_with_what_is_shown_by_then(position_s: float, first: int) -> None:
+    """Pictures 10, 20, ... are key frames, and are shown a bit later than they are decoded."""
+    picture = chunk(0, [100] * 50, keys=range(0, 50, 10))
+    picture.cts[:] = 30
+    with film(track(picture), track(chunk(5000, [50] * 100, track_format=SOUND))) as descriptor:
+        (window,) = cut(descriptor)
+        excerpt = window.excerpt(position_s, 7)
+        assert len(excerpt.tracks[0].samples) == 7
+        assert 1 <= len(excerpt.tracks[1].samples) <= 7
+        assert excerpt.tracks[0].samples.start == first * 100
+        assert excerpt.tracks[0].samples.offsets[0] == BASE + first * 10
+
+
+def test_an_excerpt_of_a_track_without_key_frames_is_its_beginning() -> None:
+    with film(track(chunk(0, [100] * 50))) as descriptor:
+        (window,) = cut(descriptor)
+        assert window.excerpt(3.0, 7).tracks[0].samples.start == 0
+
+
 def test_the_file_of_a_window_holds_its_samples() -> None:
     """Read back from the file: tables, times from the window's start on, descriptions, and the bytes themselves."""
     picture = track(
