@@ -7,7 +7,7 @@ told from one of the present holder.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,27 +42,36 @@ class LeaseStore:
 
         Who holds it already, or held it last, keeps the token; ``detail`` replaces what was said before.
         """
+        return next(iter(self.take_all({name: detail}, holder, ttl)), None)
+
+    def take_all(self, details: Mapping[str, str], holder: str, ttl: timedelta) -> list[Lease]:
+        """Take each lease that ``details`` names, with its detail, as `take` does; returns those that are ours.
+
+        They are locked in the order given: who takes several uses the same order everywhere.
+        """
+        if not details:
+            return []
         insert = sqlite.insert if self._on_sqlite else postgresql.insert
         mine = leases.c.holder == holder
         until = self._time(ttl)
         # One statement: on PostgreSQL the condition is looked at again once a racing holder has committed.
-        statement = (
-            insert(leases)
-            .values(name=name, holder=holder, token=1, expires_at=until, detail=detail)
-            .on_conflict_do_update(
-                index_elements=["name"],
-                set_={
-                    "holder": holder,
-                    "token": leases.c.token + case((mine, 0), else_=1),
-                    "expires_at": until,
-                    "detail": detail,
-                },
-                where=or_(mine, leases.c.expires_at <= self._time()),
-            )
-            .returning(*_COLUMNS)
+        statement = insert(leases).values(
+            [
+                {"name": name, "holder": holder, "token": 1, "expires_at": until, "detail": detail}
+                for name, detail in details.items()
+            ]
         )
-        row = self._connection.execute(statement).first()
-        return None if row is None else Lease(*row)
+        taken = statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "holder": holder,
+                "token": leases.c.token + case((mine, 0), else_=1),
+                "expires_at": until,
+                "detail": statement.excluded.detail,
+            },
+            where=or_(mine, leases.c.expires_at <= self._time()),
+        )
+        return [Lease(*row) for row in self._connection.execute(taken.returning(*_COLUMNS))]
 
     def renew(self, holder: str, ttl: timedelta, names: Collection[str] | None = None) -> set[str]:
         """Hold what is the holder's for ``ttl`` from now: ``names``, or everything; returns what it still holds.
@@ -87,10 +96,10 @@ class LeaseStore:
         """Remove what ran out longer than ``age`` ago, tokens included; returns how many there were."""
         return self._connection.execute(delete(leases).where(leases.c.expires_at <= self._time(-age))).rowcount
 
-    def live(self, prefix: str = "") -> list[Lease]:
-        """What is held at this moment and begins with ``prefix``, by name."""
+    def live(self, prefix: str = "", *, besides: str = _NOBODY) -> list[Lease]:
+        """What is held at this moment and begins with ``prefix``, by name; without what the holder ``besides`` has."""
         query = select(*_COLUMNS).where(
-            leases.c.holder != _NOBODY,
+            leases.c.holder.not_in({_NOBODY, besides}),
             leases.c.expires_at > self._time(),
             leases.c.name.startswith(prefix, autoescape=True),
         )

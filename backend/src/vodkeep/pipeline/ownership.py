@@ -36,6 +36,9 @@ T = TypeVar("T")
 # A database that does not answer within this time is asked again; the leases outlive two such failures.
 _ANSWER_LIMIT_S = 1.5
 
+# So many are taken in one round, and the rest in the next: a round that takes too long brings nothing at all.
+_MOST_AT_ONCE = 200
+
 _LATE = "it was not renewed in time"
 
 # A line of the log names so many leases at most.
@@ -93,7 +96,7 @@ class Ownership:
         self._pace = pace
         self._keepings: dict[str, _Keeping] = {}
         self._dropped: set[str] = set()
-        self._live: tuple[Lease, ...] = ()
+        self._others: tuple[Lease, ...] = ()
         self._away = False
         self._bell = Bell()
         self._renewed = anyio.Event()
@@ -131,8 +134,8 @@ class Ownership:
         """Run ``work`` whenever, and only while, the lease ``name`` is ours; returns when ``work`` returns.
 
         When the lease is lost, ``work`` is canceled, and begins anew once the lease is ours again. ``wanted`` is asked
-        with every lease that is held anywhere: while it says no, the lease is left or given to others. ``work`` calls
-        :meth:`confirm` before it does what two at once must not do.
+        with every lease that other processes hold: while it says no, the lease is left or given to others. ``work``
+        calls :meth:`confirm` before it does what two at once must not do.
         """
         assert name not in self._keepings, name
         keeping = self._keepings[name] = _Keeping(name, detail, wanted)
@@ -182,9 +185,10 @@ class Ownership:
         if keeping.lease is None:
             await anyio.lowlevel.checkpoint()
 
-    def live(self, prefix: str = "") -> list[Lease]:
-        """The leases that were held by anybody when this process last looked, by name."""
-        return [lease for lease in self._live if lease.name.startswith(prefix)]
+    @property
+    def others(self) -> tuple[Lease, ...]:
+        """What other processes held when this one last looked, by name."""
+        return self._others
 
     async def _run_rounds(self) -> None:
         while True:
@@ -211,33 +215,27 @@ class Ownership:
         ttl = self._pace.lifetime
         started = self._clock.monotonic()
 
-        def work(unit: UnitOfWork) -> tuple[set[str], list[Lease], list[Lease]]:
+        def work(unit: UnitOfWork) -> tuple[set[str], list[Lease], list[Lease], bool]:
             store = LeaseStore(unit.connection)
             kept = store.renew(self.holder, ttl, held) if held else set()
             if dropped:
                 store.release(self.holder, dropped)
-            live = store.live()
-            unfree = {lease.name for lease in live if lease.holder != self.holder}
-            taken = [
-                lease
-                for one in asking
-                if one.name not in unfree
-                and one.wanted(live)
-                and (lease := store.take(one.name, self.holder, ttl, one.detail)) is not None
-            ]
+            others = store.live(besides=self.holder)
+            unfree = {lease.name for lease in others}
+            free = [one for one in asking if one.name not in unfree and one.wanted(others)]
+            taken = store.take_all({one.name: one.detail for one in free[:_MOST_AT_ONCE]}, self.holder, ttl)
             unit.commit()
-            return kept, live, taken
+            return kept, others, taken, len(free) > _MOST_AT_ONCE
 
         try:
-            kept, live, taken = await self._ask(work)
+            kept, others, taken, more = await self._ask(work)
         except BaseException:
             self._dropped |= dropped
             raise
         until = started + ttl.total_seconds()
         for name in kept:
             held[name].until = until
-        known = {lease.name: lease for lease in (*live, *taken)}
-        self._live = tuple(known[name] for name in sorted(known))
+        self._others = tuple(others)
         self._lose((one for name, one in held.items() if name not in kept), "another process has it")
         for lease in taken:
             one = self._keepings.get(lease.name)
@@ -248,11 +246,13 @@ class Ownership:
             one.gained.set()
             self._log.debug("lease taken", lease=lease.name, token=lease.token)
         for one in held.values():
-            if one.lease is not None and one.scope is not None and not one.wanted(self._live):
+            if one.lease is not None and one.scope is not None and not one.wanted(self._others):
                 self._log.debug("lease given away", lease=one.name)
                 one.scope.cancel()
         self._renewed.set()
         self._renewed = anyio.Event()
+        if more:
+            self._bell.ring()
 
     async def _watch_the_clock(self) -> None:
         """End what a lease guards when its time is over, however long the database takes to answer."""

@@ -23,7 +23,7 @@ class ChannelShares:
         self._share: frozenset[str] = frozenset()
 
     def wants(self, channel: str) -> Callable[[Collection[Lease]], bool]:
-        """Whether the channel is ours to watch, as a question to everything that is held at a moment."""
+        """Whether the channel is ours to watch, as a question to all that others hold at a moment."""
 
         def wanted(live: Collection[Lease]) -> bool:
             # Asked for each channel with the same leases, and there may be a thousand of both.

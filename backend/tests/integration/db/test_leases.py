@@ -156,6 +156,9 @@ def test_the_living_are_listed_by_name_and_prefix(database: Database) -> None:
     assert names == ["worker:a", "worker:b"]
     assert [lease.name for lease in within(database, lambda store: store.live("worker%"))] == ["worker%"]
     assert len(within(database, lambda store: store.live())) == 6
+    assert [lease.name for lease in within(database, lambda store: store.live("worker:", besides="worker:a"))] == [
+        "worker:b"
+    ]
 
 
 def test_only_what_ran_out_long_ago_is_forgotten(database: Database) -> None:
@@ -168,6 +171,29 @@ def test_only_what_ran_out_long_ago_is_forgotten(database: Database) -> None:
     assert within(database, lambda store: store.forget(timedelta(days=1))) == 1
     assert token(take(database, "run:1", "b")) == 1
     assert token(take(database, "periodic", "b")) == 2
+
+
+def test_of_several_wanted_at_once_those_that_are_free_are_taken(database: Database) -> None:
+    take(database, "two", "b", "theirs")
+    take(database, "three", "b")
+    run_out(database, "three")
+    take(database, "four", "a", "before")
+
+    wanted = {"four": "now", "one": "new", "three": "late", "two": "never"}
+    taken = within(database, lambda store: store.take_all(wanted, "a", TTL))
+
+    assert {lease.name: (lease.token, lease.detail) for lease in taken} == {
+        "four": (1, "now"),
+        "one": (1, "new"),
+        "three": (2, "late"),
+    }
+    assert {lease.name: lease.holder for lease in within(database, lambda store: store.live())} == {
+        "four": "a",
+        "one": "a",
+        "three": "a",
+        "two": "b",
+    }
+    assert within(database, lambda store: store.take_all({}, "a", TTL)) == []
 
 
 class TestOwned:

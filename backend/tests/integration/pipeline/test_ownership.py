@@ -141,7 +141,7 @@ async def test_work_begins_at_once_and_only_where_the_lease_is(database: Databas
                 await clock.until_sleeping(3)
                 await clock.advance(2)
             assert (second.begun, b.holds("planner")) == (0, False)
-            assert [(lease.name, lease.detail) for lease in b.live()] == [("planner", "me")]
+            assert [(lease.name, lease.detail) for lease in b.others] == [("planner", "me")]
     assert first.canceled == 1
 
 
@@ -306,7 +306,7 @@ async def test_what_is_no_longer_wanted_here_is_given_away_after_its_work_has_en
     assert first.begun == 1
 
 
-async def test_who_asks_is_told_what_everybody_holds(database: Database, clock: FakeClock) -> None:
+async def test_who_asks_is_told_what_the_others_hold(database: Database, clock: FakeClock) -> None:
     asked: list[list[str]] = []
 
     def wanted(live: Collection[Lease]) -> bool:
@@ -323,3 +323,19 @@ async def test_who_asks_is_told_what_everybody_holds(database: Database, clock: 
 def test_no_two_processes_have_one_name() -> None:
     assert new_holder() != new_holder()
     assert new_holder().count(":") == 2
+
+
+async def test_a_thousand_leases_are_taken_in_portions_and_all_renewed(database: Database, clock: FakeClock) -> None:
+    names = [f"channel:{number:04}" for number in range(1000)]
+    work = Guarded()
+    async with process(database, clock) as a, anyio.create_task_group() as tasks:
+        for name in names:
+            tasks.start_soon(a.keep, name, work)
+        await work.until(begun=len(names))
+        assert clock.monotonic() == 0, "no portion waited for the next renewal"
+        for _ in range(4):
+            await clock.until_sleeping(2)
+            await clock.advance(2)
+            await until_held(database, dict.fromkeys(names, "a"))
+        assert all(a.holds(name) for name in names)
+        tasks.cancel_scope.cancel()

@@ -58,9 +58,11 @@ def owners(database: Database) -> dict[str, str]:
 
 async def until_owned(database: Database, clock: FakeClock, expected: dict[str, str]) -> None:
     """Move time on, round by round, until the channels are watched like that."""
+    processes = len(set(expected.values()))
     with anyio.fail_after(PATIENCE_S):
         while await anyio.to_thread.run_sync(owners, database) != expected:
-            await clock.until_sleeping(2)
+            # Each has its next renewal and the end of its leases before it, or it is still asking the database.
+            await clock.until_sleeping(2 * processes)
             await clock.advance(ROUND_S)
 
 
