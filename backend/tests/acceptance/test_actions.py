@@ -13,7 +13,7 @@ import pytest
 from support.commands import vodkeep
 from support.home import CHANNEL, Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import SEGMENTS, HeldFfmpeg
+from support.slow import SEGMENTS, HeldThumbnail
 from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.faults.status import Status
 from vodkeep_standin.media.recipe import Span
@@ -116,13 +116,18 @@ def test_a_download_is_canceled_from_anywhere_and_goes_on_when_asked(home_of: Ho
 
 
 @pytest.mark.parametrize("by", ["cli", "api"])
-def test_a_program_that_runs_for_an_item_ends_with_its_cancel(home_of: HomeOf, by: str) -> None:
+def test_a_finished_film_is_not_put_into_its_place_after_a_cancel(home_of: HomeOf, by: str) -> None:
     home = home_of(ids.PLAIN)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program), **SELDOM)
+    held = HeldThumbnail(home.root, home.standin)
+    service = home.start(**SELDOM)
     held.wait_until_reached()
-    assert len(home.processes()) > 1
     check_canceled(home, service, by, CANCELERS[by](home, service))
+    held.release()
+    assert home.folders() == []
+    assert service.send("POST", f"/api/v1/vods/{ids.PLAIN}/retry")[0] == 200
+    service.wait_for("vod processed", vod_id=ids.PLAIN)
+    assert home.segment_requests(ids.PLAIN).total() == 15, "nothing is fetched again"
+    check_kept(home, ids.PLAIN)
 
 
 @pytest.mark.parametrize("by", ["cli", "api"])
@@ -131,6 +136,7 @@ def test_a_look_at_twitch_ends_with_the_cancel(home_of: HomeOf, by: str) -> None
     slow = home.standin.faults.add(Latency(600_000), path="/gql")
     service = home.start(**SELDOM)
     wait_until(lambda: home.standin.faults.applied(slow) > 0, "the resolver asks")
+    assert any("yt-dlp" in command for command in home.processes().values())
     check_canceled(home, service, by, CANCELERS[by](home, service))
     assert home.leftovers() == []
 

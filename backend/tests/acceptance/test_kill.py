@@ -11,7 +11,7 @@ import pytest
 
 from support.home import CHANNEL, Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import HeldFfmpeg, slow_segments
+from support.slow import HeldThumbnail, slow_segments
 from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.scenario import ids
 
@@ -78,12 +78,12 @@ def test_killed_while_resolving(home_of: HomeOf) -> None:
 
 def test_killed_when_the_film_is_finished(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program))
+    held = HeldThumbnail(home.root, home.standin)
+    service = home.start()
     held.wait_until_reached()
     wait_until(lambda: home.vod(ids.PLAIN)["download_state"] == "verifying", "the row says that everything is fetched")
-    assert any(str(held.program) in command for command in home.processes().values())
     at = kill(home, service)
+    held.release()
     service = home.start()
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     assert home.segment_requests(ids.PLAIN, since=at).total() == 0
@@ -105,8 +105,8 @@ def _moved(home: Home) -> Path:
 @pytest.mark.parametrize("moment", [_manifest_written, _move_noted, _moved])
 def test_killed_around_the_move(home_of: HomeOf, moment: Callable[[Home], Path]) -> None:
     home = home_of(ids.PLAIN)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program))
+    held = HeldThumbnail(home.root, home.standin)
+    service = home.start()
     held.wait_until_reached()
     path = str(moment(home))
     held.release()
@@ -121,8 +121,8 @@ def test_killed_around_the_move(home_of: HomeOf, moment: Callable[[Home], Path])
 
 def test_killed_between_the_move_and_the_row(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(ids.PLAIN, dsn=dsn)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program))
+    held = HeldThumbnail(home.root, home.standin)
+    service = home.start()
     held.wait_until_reached()
     with home.locked_rows():
         held.release()

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from support.home import Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import HeldFfmpeg, slow_segments
+from support.slow import HeldThumbnail, slow_segments
+from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.scenario import ids
 
 LIMIT_S = 30.0
@@ -45,10 +46,24 @@ def test_stopped_while_fetching(home_of: HomeOf) -> None:
 
 def test_stopped_while_a_program_runs(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
-    held = HeldFfmpeg(home.root, home.standin)
-    service = home.start(FFMPEG_PATH=str(held.program))
+    slow = home.standin.faults.add(Latency(600_000), path="/gql")
+    service = home.start()
+    wait_until(lambda: home.standin.faults.applied(slow) > 0, "the resolver asks")
+    assert any("yt-dlp" in command for command in home.processes().values())
+    stop(home, service)
+    home.standin.faults.remove(slow)
+    service = home.start()
+    service.wait_for("vod processed", vod_id=ids.PLAIN)
+    check_kept(home, ids.PLAIN)
+
+
+def test_stopped_when_the_film_is_finished(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
+    held = HeldThumbnail(home.root, home.standin)
+    service = home.start()
     held.wait_until_reached()
     ended = stop(home, service)
+    held.release()
     service = home.start()
     service.wait_for("vod processed", vod_id=ids.PLAIN)
     assert home.segment_requests(ids.PLAIN, since=ended).total() == 0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import asyncio
 from pathlib import Path
-
-import imageio_ffmpeg
+from typing import Any, cast
 
 from support.service import wait_until
+from vodkeep_standin.faults.base import Fault, Firing
 from vodkeep_standin.faults.latency import Latency
-from vodkeep_standin.faults.status import Status
 from vodkeep_standin.server import Standin
+from vodkeep_standin.serving.call import Call, Reply
 
 SEGMENTS = "/edge/*/chunked/[0-9]*"
 """The path of every segment of the best quality."""
@@ -22,32 +21,35 @@ def slow_segments(standin: Standin, delay_ms: float) -> int:
     return standin.faults.add(Latency(delay_ms), path=SEGMENTS)
 
 
-class HeldFfmpeg:
-    """An ffmpeg that writes the beginning of a file and then waits to be released.
+class _UntilThere(Fault, frozen=True, tag="until_there"):
+    """Answer once a file is there."""
 
-    The service calls it for the picture of a broadcast that has none at Twitch, when the film is finished and verified
-    and the item is not: the last moment before it is put into its place.
+    gate: str
+
+    async def before(self, call: Call, firing: Firing) -> Reply | None:
+        """Wait."""
+        while not Path(self.gate).exists():  # noqa: ASYNC110 - a file, because another thread opens the gate
+            await asyncio.sleep(0.01)
+        return None
+
+
+class HeldThumbnail:
+    """Keeps Twitch from handing out the picture of a broadcast until it is released.
+
+    It is asked for when the film is finished and verified and the item is not: the last moment before that is put into
+    its place.
     """
 
     def __init__(self, folder: Path, standin: Standin) -> None:
-        standin.faults.add(Status(404), path="/edge/thumbs/*")
-        self.program = folder / "held-ffmpeg"
-        self._reached, self._gate = folder / "reached", folder / "gate"
-        os.mkfifo(self._gate)
-        self.program.write_text(
-            "#!/bin/sh\n"
-            "for target; do :; done\n"
-            'head -c 300000 /dev/zero > "$target"\n'
-            f": > '{self._reached}'\n"
-            f"read -r _ < '{self._gate}'\n"
-            f"exec '{imageio_ffmpeg.get_ffmpeg_exe()}' \"$@\"\n"
-        )
-        self.program.chmod(stat.S_IRWXU)
+        self._gate, self._standin = folder / "gate", standin
+        # No fault of the stand-in's own list: only those can come in over its control port.
+        gated = cast(Any, _UntilThere(str(self._gate)))
+        self._fault = standin.faults.add(gated, path="/edge/thumbs/*")
 
     def wait_until_reached(self) -> None:
-        """Return once the film is finished and the program has begun."""
-        wait_until(self._reached.exists, "ffmpeg begins")
+        """Return once the film is finished and the picture is asked for."""
+        wait_until(lambda: self._standin.faults.applied(self._fault) > 0, "the picture is asked for")
 
     def release(self) -> None:
-        """Let the real ffmpeg do its work."""
-        self._gate.write_text("go\n")
+        """Hand the picture out."""
+        self._gate.touch()
