@@ -4,6 +4,8 @@ import random
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.queue_items import NOW
 from vodkeep.errors import (
@@ -119,3 +121,95 @@ def test_foreign_text_becomes_a_sentence_any_database_stores(text: str) -> None:
     assert 0 < len(sentence) <= 510
     assert "\x00" not in sentence
     sentence.encode()
+
+
+# --- a whole life ----------------------------------------------------------------------------------------------------
+
+OWN = [Incomplete("hole"), TransientError("packets", code="verify_failed")]
+OTHERS = [
+    NetworkError("reset"),
+    ServerError("502"),
+    CredentialsError("401"),
+    RateLimited("429", delay_s=20),
+    DiskFull("full"),
+    StillRecording("live", delay_s=5),
+    KeyError("data"),
+]
+
+
+def _live(
+    policy: RetryPolicy, bad_s: float, errors: list[Exception], rng: random.Random
+) -> tuple[DownloadState, int, timedelta]:
+    """An item that is tried whenever it is due, from some moment of a time on in which everything fails.
+
+    An attempt that begins within ``bad_s`` ends with one of ``errors`` (in turn), after up to half a minute; later ones
+    succeed. Returns how it ended, with which attempt, and how long after the bad time.
+    """
+    good = NOW + timedelta(seconds=bad_s)
+    now = NOW + timedelta(seconds=rng.uniform(0, bad_s / 2))
+    failures = own_failures = attempts = 0
+    while True:
+        attempts += 1
+        if now >= good:
+            return S.DONE, attempts, now - good
+        error = errors[attempts % len(errors)]
+        now += timedelta(seconds=rng.uniform(0, 30))
+        setback = judge(error, failures=failures, own_failures=own_failures, policy=policy, now=now, rng=rng)
+        if setback.state is S.PARKED:
+            return S.PARKED, attempts, now - good
+        failures += setback.counts
+        own_failures += setback.state is S.FAILED and error in OWN
+        assert setback.not_before is not None
+        assert setback.not_before > now, "no attempt follows on another without a wait"
+        now = setback.not_before
+
+
+_policies = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(2, 8),
+    backoff_base=st.sampled_from([timedelta(milliseconds=100), timedelta(seconds=2), timedelta(minutes=2)]),
+    cooldown=st.sampled_from([timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=2)]),
+)
+
+
+@given(
+    _policies,
+    st.floats(0, 60),
+    st.lists(st.sampled_from(OWN + OTHERS), min_size=1, max_size=12),
+    st.integers(0, 2**32),
+)
+def test_a_bad_minute_never_parks_an_item(
+    policy: RetryPolicy, bad_s: float, errors: list[Exception], seed: int
+) -> None:
+    """Whatever goes wrong in it, however often: the attempt that could park the item comes after it."""
+    state, _, late = _live(policy, bad_s, errors, random.Random(seed))
+    assert state is S.DONE
+    longest = max(policy.cooldown * 1.1, timedelta(minutes=5))
+    assert late <= longest + timedelta(seconds=30), "and it goes on by itself soon after"
+
+
+@given(
+    _policies,
+    st.floats(0, 30 * 86_400),
+    st.lists(st.sampled_from(OTHERS), min_size=1, max_size=12),
+    st.integers(0, 2**32),
+)
+@settings(deadline=None)
+def test_an_outage_parks_nothing_however_long_it_is_and_burdens_nobody(
+    policy: RetryPolicy, bad_s: float, errors: list[Exception], seed: int
+) -> None:
+    rng = random.Random(seed)
+    waiting = [error for error in errors if not isinstance(error, StillRecording)] or [NetworkError("reset")]
+    state, attempts, late = _live(policy, bad_s, waiting, rng)
+    assert state is S.DONE
+    assert late <= max(policy.cooldown * 1.1, timedelta(minutes=5)) + timedelta(seconds=30)
+    # A round at the pace of the backoff, and from then on one attempt for each cooldown.
+    assert attempts <= 2 + policy.max_attempts + bad_s / policy.cooldown.total_seconds()
+
+
+@given(_policies, st.lists(st.sampled_from(OWN), min_size=1, max_size=12), st.integers(0, 2**32))
+def test_what_is_wrong_with_the_item_itself_is_given_up_after_its_attempts(
+    policy: RetryPolicy, errors: list[Exception], seed: int
+) -> None:
+    state, attempts, _ = _live(policy, 10**9, errors, random.Random(seed))
+    assert (state, attempts) == (S.PARKED, policy.max_attempts)
