@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import anyio
 import imageio_ffmpeg
 import pytest
+from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 from sqlalchemy import text, update
 
@@ -186,6 +188,92 @@ async def test_a_kept_broadcast_plays_and_seeks_by_keyboard_alone(
         await expect(page.locator("#watch")).to_be_hidden()
         await expect(page.get_by_role("link", name="Play Chill build stream")).to_be_focused()
         assert watched.complaints == []
+
+
+async def test_a_person_cancels_tries_again_and_has_it_checked(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    def asked(vod_id: str) -> list[tuple[str | None, str | None]]:
+        with database.unit_of_work(write=False) as unit:
+            return [(each.to_state, each.asked_by) for each in EventLog(unit.connection).of_item(vod_id)]
+
+    async with serve_site(work=archive) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open("/#watch=parked")
+        again, cancel = page.get_by_role("button", name="Try again now"), page.get_by_role("button", name="Cancel")
+        await expect(page.get_by_role("button", name="Check again")).to_be_hidden()
+        await again.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#watch-meta")).to_contain_text("Queued")
+        await expect(again).to_be_hidden()
+        await expect(page.locator("#watch-title")).to_be_focused()
+        await cancel.click()
+        await expect(page.locator("#watch-meta")).to_contain_text("Canceled")
+        await expect(again).to_be_visible()
+        assert asked("parked") == [("pending", "api"), ("canceled", "api")]
+
+        await page.goto(site.url + "/#watch=kept")
+        await page.get_by_role("button", name="Check again").click()
+        await expect(page.locator("#watch-meta")).to_contain_text("Queued")
+        assert asked("kept")[-1] == ("pending", "api")
+    assert watched.complaints == []
+
+
+async def test_what_the_service_refuses_is_said_where_it_was_asked(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    async with serve_site(work=archive) as site:
+        page = await Watched(await browser.new_page(), site).open("/#watch=parked")
+        await expect(page.get_by_role("button", name="Try again now")).to_be_visible()
+        # The page learns of it only at its next look.
+        await page.route("**/api/v1/vods?**", lambda route: route.abort())
+        with database.unit_of_work() as unit:
+            finished = update(vods).where(vods.c.twitch_vod_id == "parked")
+            unit.connection.execute(finished.values(download_state="done", processed=1, processing_error=None))
+            unit.commit()
+        await page.get_by_role("button", name="Try again now").click()
+        await expect(page.locator("#watch-error")).to_contain_text("is done")
+
+
+@asynccontextmanager
+async def another_site() -> AsyncIterator[int]:
+    """A site on this machine, by its port: Chromium lets no other one ask something of loopback at all."""
+
+    async def page(_request: web.BaseRequest) -> web.Response:
+        return web.Response(text="<h1>Evil</h1>", content_type="text/html")
+
+    runner = web.ServerRunner(web.Server(page))
+    await runner.setup()
+    server = web.TCPSite(runner, "127.0.0.1", 0)
+    await server.start()
+    try:
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_page_of_another_site_can_do_nothing_with_this_browser(
+    serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    """It sends what a browser lets it send without asking first: a form, and a request whose answer it may not see."""
+    async with another_site() as port, serve_site(work=archive) as site:
+        page = await browser.new_page()
+        # Another port is another origin of the same site; another name for loopback is another site.
+        for host in ("127.0.0.1", "localhost"):
+            await page.goto(f"http://{host}:{port}/")
+            await page.evaluate(
+                """async (address) => {
+                    await fetch(address, { method: "POST", mode: "no-cors", credentials: "include" }).catch(() => {});
+                    const form = Object.assign(document.createElement("form"), { action: address, method: "post" });
+                    document.body.append(form);
+                    form.submit();
+                }""",
+                f"{site.url}/api/v1/vods/busy/cancel",
+            )
+            await page.wait_for_url(f"{site.url}/**")
+        assert [line["status"] for line in site.log_lines if line.get("method") == "POST"] == [403] * 4
+    with database.unit_of_work(write=False) as unit:
+        assert EventLog(unit.connection).of_item("busy") == []
 
 
 async def test_what_is_not_whole_is_said_to_the_second(

@@ -28,6 +28,13 @@ const MISSING = {
 const LESS = { muted: "Muted by Twitch." };
 const BREAKER = { closed: "Closed", open: "Open", half_open: "Probing" };
 
+// What may be asked for in which state; the service has the last word.
+const ACTIONS = {
+  cancel: ["pending", "waiting", "downloading", "verifying", "downloaded", "uploading", "failed", "parked"],
+  retry: ["waiting", "failed", "parked", "canceled"],
+  reprocess: ["done"],
+};
+
 const $ = (id) => document.getElementById(id);
 const field = (root, name) => root.querySelector(`[data-field="${name}"]`);
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -88,14 +95,16 @@ let followingCursor = null;
 let status = null;
 let tick = 0;
 
+async function problemOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  return Object.assign(new Error(problem.detail || `The service answered ${response.status}.`), {
+    remedy: problem.remedy || "",
+  });
+}
+
 async function ask(address) {
   const response = await fetch(address, { cache: "no-cache", headers: { Accept: "application/json" } });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    throw Object.assign(new Error(problem.detail || `The service answered ${response.status}.`), {
-      remedy: problem.remedy || "",
-    });
-  }
+  if (!response.ok) throw await problemOf(response);
   const etag = response.headers.get("etag");
   if (etag && etags.get(address) === etag) return null;
   const answer = await response.json();
@@ -328,10 +337,47 @@ async function showWatched() {
     setHidden($(name), !address);
     if (address) setAttribute($(name), "href", address);
   }
+  showActions(vod);
   const damage = (vod.ledger || []).filter((stretch) => stretch.source === "missing" || stretch.reason);
   $("watch-stretches").replaceChildren(...damage.map(stretchLine));
   setHidden($("watch-ledger"), damage.length === 0);
   $("watch-events").replaceChildren(...vod.events.map(eventLine).reverse());
+}
+
+function showActions(vod) {
+  for (const button of document.querySelectorAll("[data-action]")) {
+    const hadFocus = button === document.activeElement;
+    setHidden(button, !ACTIONS[button.dataset.action].includes(vod.state));
+    if (hadFocus && button.hidden) $("watch-title").focus();
+  }
+}
+
+let acting = false;
+
+async function act(action) {
+  // A button that is disabled meanwhile would lose the focus.
+  if (acting) return;
+  acting = true;
+  const id = watched;
+  try {
+    const response = await fetch(`/api/v1/vods/${encodeURIComponent(id)}/${action}`, {
+      method: "POST",
+      headers: { Accept: "application/json" },
+    });
+    if (!response.ok) throw await problemOf(response);
+    const vod = await response.json();
+    remember(vod);
+    setText($("announcer"), `${vod.title || vod.id}: ${(STATES[vod.state] || [vod.state])[0]}`);
+    wake();
+    if (watched === id) await showWatched();
+  } catch (error) {
+    if (watched === id) {
+      setText($("watch-error"), [error.message, error.remedy].filter(Boolean).join(" "));
+      setHidden($("watch-error"), false);
+    }
+  } finally {
+    acting = false;
+  }
 }
 
 function stretchLine(stretch) {
@@ -426,6 +472,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && watched && !document.fullscreenElement) location.hash = "";
 });
 window.addEventListener("hashchange", openWanted);
+for (const button of document.querySelectorAll("[data-action]")) {
+  button.addEventListener("click", () => act(button.dataset.action));
+}
 $("more").addEventListener("click", () => {
   if (followingCursor === null) return;
   cursors.push(followingCursor);
