@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -45,6 +45,7 @@ _LEAST_PROGRESS_BYTES = 64 * 1024
 _CONTENT_RANGE = re.compile(r"^bytes (\d{1,15})-(\d{1,15})/(\d{1,15})$")
 
 OnBytes = Callable[[int], None]
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 def _fresh(size: int) -> memoryview:
@@ -273,27 +274,31 @@ class MediaClient:
         byte_range: ByteRange | None = None,
         limit_bytes: int = _MAX_BODY_BYTES,
         on_bytes: OnBytes = lambda _: None,
-        parts: int = 1,
-        expected_bytes: int = 0,
+        part_bytes: int | None = None,
+        turn: Turn = nullcontext,
+        on_answer: Callable[[], None] = lambda: None,
         executor: ThreadPoolExecutor | None = None,
         allocate: Callable[[int], memoryview] = _fresh,
         length_needed: bool = True,
     ) -> memoryview:
         """Fetch one resource, or ``byte_range`` of it, whole.
 
-        With ``parts`` above 1, about so many ranges of it are fetched at the same time by ``executor``, each about
-        ``expected_bytes / parts`` long; a server that does not know ranges is asked for the whole. A body that breaks
-        off is continued from there where the server allows it. ``allocate`` gives the memory for so many bytes.
-        With ``length_needed`` a body whose end is only the end of its connection is refused.
+        With ``part_bytes``, ranges of it of that length are fetched at the same time by ``executor``; a server that
+        does not know ranges is asked for the whole. Each request is under way within a ``turn()``, and ``on_answer``
+        is called when it is answered. A body that breaks off is continued from there where the server allows it.
+        ``allocate`` gives the memory for so many bytes. With ``length_needed`` a body whose end is only the end of its
+        connection is refused.
 
         Raises `GoneError` for 4xx that say so, `RateLimited`, `ServerError` for 5xx and impossible answers,
         `NetworkError` for no or a broken answer, `CanceledError` soon after ``cancel`` is set.
         """
-        transfer = _Transfer(self, url, cancel, limit_bytes, on_bytes, allocate, length_needed=length_needed)
+        transfer = _Transfer(
+            self, url, cancel, limit_bytes, on_bytes, allocate, turn, on_answer, length_needed=length_needed
+        )
         if byte_range is not None:
             return transfer.fetch_range(byte_range)
-        if parts > 1 and executor is not None:
-            return transfer.fetch_in_parts(-(-expected_bytes // parts), executor)
+        if part_bytes is not None and executor is not None:
+            return transfer.fetch_in_parts(part_bytes, executor)
         return transfer.fetch_whole()
 
     def open(self, url: str, cancel: threading.Event, extra: dict[str, str]) -> urllib3.HTTPResponse:
@@ -433,6 +438,8 @@ class _Transfer:
         limit_bytes: int,
         on_bytes: OnBytes,
         allocate: Callable[[int], memoryview],
+        turn: Turn,
+        on_answer: Callable[[], None],
         *,
         length_needed: bool,
     ) -> None:
@@ -442,34 +449,39 @@ class _Transfer:
         self._limit = limit_bytes
         self._on_bytes = on_bytes
         self._allocate = allocate
+        self._turn = turn
+        self._on_answer = on_answer
         self._length_needed = length_needed
         self._validator: str | None = None
 
     def fetch_whole(self) -> memoryview:
-        return self._whole(self._client.open(self._url, self._cancel, {}))
+        with self._turn():
+            return self._whole(self._open({}))
 
     def fetch_range(self, wanted: ByteRange) -> memoryview:
         body = self._allocate(self._checked(wanted.length))
-        response = self._open_range(wanted.offset, wanted.offset + wanted.length)
-        if response.status != 206:
-            response.close()
-            raise ServerError("The media server ignores byte ranges, but the playlist needs them.")
-        self._fill(response, _Target(body, 0, wanted.length), shift=wanted.offset)
+        with self._turn():
+            response = self._open_range(wanted.offset, wanted.offset + wanted.length)
+            if response.status != 206:
+                response.close()
+                raise ServerError("The media server ignores byte ranges, but the playlist needs them.")
+            self._fill(response, _Target(body, 0, wanted.length), shift=wanted.offset)
         return body
 
     def fetch_in_parts(self, part_bytes: int, executor: ThreadPoolExecutor) -> memoryview:
-        response = self._open_range(0, part_bytes)
-        if response.status != 206:
-            return self._whole(response)
-        total = self._checked(_total_of(response))
-        body = self._allocate(total)
-        self._validator = response.headers.get("ETag")
-        edges = [*range(0, total, part_bytes), total]
-        futures: list[Future[None]] = [
-            executor.submit(self._fetch_part, _Target(body, start, end)) for start, end in pairwise(edges[1:])
-        ]
+        futures: list[Future[None]] = []
         try:
-            self._fill(response, _Target(body, 0, min(part_bytes, total)), shift=0)
+            with self._turn():
+                response = self._open_range(0, part_bytes)
+                if response.status != 206:
+                    return self._whole(response)
+                total = self._checked(_total_of(response))
+                body = self._allocate(total)
+                self._validator = response.headers.get("ETag")
+                edges = [*range(0, total, part_bytes), total]
+                for start, end in pairwise(edges[1:]):
+                    futures.append(executor.submit(self._fetch_part, _Target(body, start, end)))
+                self._fill(response, _Target(body, 0, min(part_bytes, total)), shift=0)
         finally:
             wait(futures)
         for future in futures:
@@ -477,11 +489,12 @@ class _Transfer:
         return body
 
     def _fetch_part(self, target: _Target) -> None:
-        response = self._open_range(target.position, target.end)
-        if response.status != 206:  # The whole of something: it has changed since the first part.
-            response.close()
-            raise ServerError("The media server's resource changed while it was fetched.")
-        self._fill(response, target, shift=0)
+        with self._turn():
+            response = self._open_range(target.position, target.end)
+            if response.status != 206:  # The whole of something: it has changed since the first part.
+                response.close()
+                raise ServerError("The media server's resource changed while it was fetched.")
+            self._fill(response, target, shift=0)
 
     def _whole(self, response: urllib3.HTTPResponse) -> memoryview:
         """Read the answer to a request without a range to its end."""
@@ -514,15 +527,20 @@ class _Transfer:
 
         ``shift`` is where the target's body begins in the resource.
         """
+        broken: NetworkError | ServerError
         for _ in range(_CONTINUATIONS + 1):
             before = target.position
+            announced = response.length_remaining
             try:
                 if response.status == 206:
                     _check_range(response, target.position + shift)
                 self._read_into(response, target)
                 if target.position == target.end:
                     return
-                broken = NetworkError("The media server's answer is shorter than it had announced.")
+                if target.position - before == announced:
+                    broken = ServerError("The media server sent less than it was asked for.")
+                else:
+                    broken = NetworkError("The media server's answer is shorter than it had announced.")
             except NetworkError as error:
                 broken = error
             if target.position - before < _LEAST_PROGRESS_BYTES:
@@ -556,7 +574,12 @@ class _Transfer:
         headers = {"Range": f"bytes={start}-{end - 1}"}
         if self._validator and not self._validator.startswith("W/"):
             headers["If-Range"] = self._validator  # RFC 9110 section 13.1.5: strong validators only
-        return self._client.open(self._url, self._cancel, headers)
+        return self._open(headers)
+
+    def _open(self, headers: dict[str, str]) -> urllib3.HTTPResponse:
+        response = self._client.open(self._url, self._cancel, headers)
+        self._on_answer()
+        return response
 
     def _checked(self, size: int) -> int:
         if size > self._limit:

@@ -31,10 +31,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from vodkeep.capture.download import CanceledError, GoneError, HostUnreachableError, MediaClient
 from vodkeep.capture.fragment import InitTracks, read_fragment
+from vodkeep.capture.gate import Gate
 from vodkeep.capture.hosts import Hosts, Turn
 from vodkeep.capture.model import ByteRange, Hole, HoleCause, MediaPlaylist, Segment
 from vodkeep.capture.pace import Pace
@@ -55,11 +57,15 @@ from vodkeep.capture.tries import (
 from vodkeep.errors import NetworkError, RateLimited, ServerError, TransientError, VodkeepError
 from vodkeep.telemetry.log import Logger
 
-BODIES_BYTES = 32 * 1024 * 1024
+BODIES_BYTES = 48 * 1024 * 1024
 # Until the first segment is there; about 10 s of 6 Mbit/s.
 _ASSUMED_BODY_BYTES = 8 * 1024 * 1024
 # A smaller part costs more in requests than it brings.
-_SMALLEST_PART_BYTES = 512 * 1024
+_SMALLEST_PART_BYTES = 1024 * 1024
+# So that connections that are added soon have something to do, a part does not take longer than this.
+_PART_S = 0.4
+# And how long it is while nobody knows how fast the line is.
+_FIRST_PART_BYTES = 2 * 1024 * 1024
 
 # So many failures, at least, without any success between them are an outage, once they have lasted for long enough.
 _OUTAGE_FAILURES = 6
@@ -125,6 +131,7 @@ class SegmentFetcher:
         self._reel = reel
         self._meter = meter
         self._pace = pace
+        self._gate = Gate(pace)
         self._most_connections = most_connections
         self._cancel = cancel
         self._inits = inits
@@ -174,7 +181,10 @@ class SegmentFetcher:
         return self._holes
 
     def wake(self) -> None:
-        """Let workers that wait for their turn see that the capture was canceled."""
+        """Let workers that wait for their turn see that there are more of them, or that the capture was canceled."""
+        if self._cancel.is_set():
+            self._gate.close()
+        self._gate.admit()
         with self._lock:
             self._lock.notify_all()
 
@@ -226,9 +236,17 @@ class SegmentFetcher:
         """How many segments may be in flight: as many as connections, but no more than fit into memory."""
         return max(1, min(self._pace.level, BODIES_BYTES // max(1, self._body_bytes)))
 
-    def _parts(self) -> int:
-        """In how many parts a segment is fetched, so that all connections have something to do."""
-        return max(1, min(self._pace.level // self._slots(), self._body_bytes // _SMALLEST_PART_BYTES))
+    def _part_bytes(self) -> int | None:
+        """How long the parts are in which a segment is fetched, so that all connections have something to do.
+
+        None: it is fetched as a whole.
+        """
+        rate = self._pace.rate_of_each
+        share = self._body_bytes * self._slots() // max(1, self._pace.level)
+        part_bytes = min(share, _FIRST_PART_BYTES if rate is None else int(rate * _PART_S))
+        part_bytes = max(_SMALLEST_PART_BYTES, part_bytes)
+        # A little more than a part is no reason to split.
+        return None if part_bytes * 1.5 > self._body_bytes else part_bytes
 
     def _end_with(self, error: BaseException) -> None:
         with self._lock:
@@ -374,8 +392,9 @@ class SegmentFetcher:
                 uri,
                 self._cancel,
                 byte_range=segment.byte_range,
-                parts=self._parts(),
-                expected_bytes=self._body_bytes,
+                part_bytes=self._part_bytes(),
+                turn=partial(self._gate.turn, segment.media_sequence),
+                on_answer=self._pace.answered,
                 executor=hands.parts,
                 allocate=buffer.part,
                 on_bytes=self._received,

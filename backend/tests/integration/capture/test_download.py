@@ -36,9 +36,7 @@ def client() -> Iterator[MediaClient]:
 
 def in_parts(client: MediaClient, edge: BadEdge) -> bytes:
     with ThreadPoolExecutor(PARTS) as executor:
-        return bytes(
-            client.fetch_body(f"{edge.url}a", threading.Event(), parts=PARTS, expected_bytes=SIZE, executor=executor)
-        )
+        return bytes(client.fetch_body(f"{edge.url}a", threading.Event(), part_bytes=SIZE // PARTS, executor=executor))
 
 
 def whole(client: MediaClient, edge: BadEdge) -> bytes:
