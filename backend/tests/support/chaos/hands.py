@@ -14,7 +14,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg.rows import dict_row
 
-_ANSWER_LIMIT_S = 10.0
+_ANSWER_LIMIT_S = 5.0
 _UNFINISHED = "processed=0 AND download_state NOT IN ('canceled', 'downloaded', 'uploading', 'done')"
 
 

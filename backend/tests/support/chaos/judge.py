@@ -185,7 +185,10 @@ def walks(evidence: Evidence) -> Iterator[str]:
                     yield f"{item} goes from {event.source} to {event.target} in event {event.id}, and was {state}."
                 else:
                     by_hand -= 1
-            if event.source is not None and DownloadState(event.target) not in MOVES[DownloadState(event.source)]:
+            # To ask again for what is pending already (and, say, not before some time) is a request and no move.
+            stays = event.source == event.target and event.code == "reset"
+            legal = event.source is None or DownloadState(event.target) in MOVES[DownloadState(event.source)]
+            if not legal and not stays:
                 yield f"{item} goes from {event.source} to {event.target} in event {event.id}, which is no legal move."
             state = event.target
         row = evidence.rows.get(item)

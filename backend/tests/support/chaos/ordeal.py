@@ -122,6 +122,7 @@ class _Ordeal:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._began = 0.0
+        self._database_is_down = False
         self._undo: dict[int, Callable[[], None]] = {}
         self._rules: set[int] = set()
         self._secrets: dict[str, str] = {}
@@ -277,10 +278,12 @@ class _Ordeal:
             self._postgres.crash()
         else:
             self._postgres.stop()
+        self._database_is_down = True
 
         def start() -> None:
             assert self._postgres is not None
             self._postgres.start()
+            self._database_is_down = False
             self._note(deed.kind, began)
 
         self._until(deed, start)
@@ -313,6 +316,10 @@ class _Ordeal:
         self._until(deed, straighten)
 
     def _do_by_hand(self, deed: Deed) -> None:
+        if self._database_is_down:
+            # Everybody would wait for an answer in vain, and so would the deeds that come after this one.
+            self._later(deed)
+            return
         began = _now()
         try:
             item = self._choose_item(deed)

@@ -19,7 +19,10 @@ LONGEST_ABSENCE_S = 8.0
 _LARGEST_SHARE = 0.25
 
 _MEAN_GAP_S = 2.5
-_PAUSE_AFTER_OUTAGE_S = 3.0
+
+# Long enough for the service to see who died meanwhile, which takes it about six seconds.
+_PAUSE_AFTER_OUTAGE_S = 10.0
+_LARGEST_PAUSE_SHARE = 0.15
 
 
 class Kind(StrEnum):
@@ -105,7 +108,7 @@ def plan_deeds(
         resource = "database" if kind in DATABASE else "disk" if kind is Kind.FULL_DISK else None
         if resource is not None:
             at_s = max(at_s, free_from[resource])
-            free_from[resource] = at_s + lasts_s + _PAUSE_AFTER_OUTAGE_S
+            free_from[resource] = at_s + lasts_s + min(_PAUSE_AFTER_OUTAGE_S, _LARGEST_PAUSE_SHARE * seconds)
             if at_s > seconds:
                 continue
         deeds.append(Deed(at_s, kind, lasts_s, rng.random(), detail))

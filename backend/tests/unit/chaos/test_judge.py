@@ -312,6 +312,14 @@ def test_a_cancel_in_the_table_itself_leaves_no_event() -> None:
     assert judge(evidence) == []
 
 
+def test_a_request_for_what_is_pending_already_is_no_move() -> None:
+    evidence = good()
+    evidence.events.insert(0, Event(8, KEPT, at(0), "pending", "pending", "reset"))
+    assert judge(evidence) == []
+    evidence.events[0] = Event(8, KEPT, at(0), "pending", "pending", None)
+    assert len(judge(evidence)) == 1
+
+
 def test_a_process_that_was_killed_between_a_commit_and_its_line_is_no_finding() -> None:
     evidence = good()
     evidence.events.insert(1, Event(8, KEPT, at(9), "downloading", "downloading", "resumed"))
