@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from support.home import Home, HomeOf, check_kept
 from support.slow import SEGMENTS
 from vodkeep_standin.faults.expired import ExpiredPlayback
@@ -55,32 +57,38 @@ def test_being_asked_to_slow_down(home_of: HomeOf) -> None:
         assert later.time - refused.time >= timedelta(seconds=0.99)
 
 
-def test_everything_else_that_can_happen_to_a_body(home_of: HomeOf) -> None:
-    """One after the other, each to another request, and every one costs exactly one more request.
-
-    Only the body that is announced longer than it is costs two: the rest is asked for before it is given up.
-    """
+@pytest.mark.parametrize(
+    ("misfortunes", "extra"),
+    [
+        (((Status(503), 3), (Reset(), 2), (Status(500), 1), (Reset(after_bytes=50_000), 2), (Truncate(), 2)), 0),
+        (
+            (
+                (Truncate(after_bytes=0), 1),
+                (Garbage("html"), 1),
+                (Garbage("random"), 1),
+                (Garbage("empty"), 1),
+                # Costs two: the rest that was announced is asked for before the body is given up.
+                (WrongLength(1000), 1),
+            ),
+            1,
+        ),
+    ],
+    ids=["answers", "bodies"],
+)
+def test_everything_else_that_can_happen_to_a_body(
+    home_of: HomeOf, misfortunes: tuple[tuple[AnyFault, int], ...], extra: int
+) -> None:
+    """One after the other, each to another request, and every one costs exactly one more request."""
     home = home_of(ids.PLAIN)
-    misfortunes: list[tuple[AnyFault, int]] = [
-        (Status(503), 3),
-        (Reset(), 2),
-        (Status(500), 1),
-        (Reset(after_bytes=50_000), 2),
-        (Truncate(), 2),
-        (Truncate(after_bytes=0), 1),
-        (Garbage("html"), 1),
-        (Garbage("random"), 1),
-        (Garbage("empty"), 1),
-        (WrongLength(1000), 1),
-    ]
     after, rules = 0, []
     for fault, count in misfortunes:
         rules.append((home.standin.faults.add(fault, path=SEGMENTS, after=after, count=count), count))
-        # Good ones between: a row of failures without any success would be an outage.
-        after += count + 1
+        # Good ones between: a row of failures without any success would be an outage, and one segment that met several
+        # in a row would be given up.
+        after += count + 2
     requests = keep(home, CAPTURE_CONNECTIONS="4")
     assert [home.standin.faults.applied(rule) for rule, _ in rules] == [count for _, count in rules]
-    assert requests == SEGMENTS_OF_PLAIN + sum(count for _, count in misfortunes) + 1
+    assert requests == SEGMENTS_OF_PLAIN + sum(count for _, count in misfortunes) + extra
     assert resolutions(home) == 1
 
 

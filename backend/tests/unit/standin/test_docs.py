@@ -32,7 +32,9 @@ def test_each_fault_and_its_members_are_documented(fault: type[Fault]) -> None:
 
 
 def test_each_fault_has_a_file_and_is_in_the_union() -> None:
-    assert {fault.__name__ for fault in Fault.__subclasses__()} == {fault.__name__ for fault in FAULTS}
+    # Tests have faults of their own.
+    ours = {fault for fault in Fault.__subclasses__() if fault.__module__.startswith("vodkeep_standin.")}
+    assert ours == set(FAULTS)
     assert len({fault.__module__ for fault in FAULTS}) == len(FAULTS)
 
 
