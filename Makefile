@@ -76,6 +76,10 @@ bench-demux: environment ## Measure the transport stream reader beside PyAV's
 bench-memory: environment ## Measure what a capture takes as broadcasts get longer
 	@exec $(BIN)/python -m bench.memory $(ARGS)
 
+.PHONY: bench-queue
+bench-queue: environment ## Measure planning, /status and an idle service with 100,000 items and 1,000 channels
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.queue $(ARGS)
+
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
 	docker build --file backend/Dockerfile --tag vodkeep:local .

@@ -28,7 +28,7 @@ from vodkeep.catalog.store import CatalogStore
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.kv import KvStore
-from vodkeep.errors import PermanentError, TransientError, VodkeepError
+from vodkeep.errors import DatabaseUnavailable, PermanentError, TransientError, VodkeepError
 from vodkeep.telemetry.correlation import bind_corr, current_corr
 from vodkeep.telemetry.log import Logger
 
@@ -172,10 +172,10 @@ class CatalogService:
         failures: dict[str, int] = {}
         retry_at: dict[str, float] = {}
         while True:
-            for login in self._channels:
+            for login in await self._due_for_backfill():
                 if self._clock.monotonic() < retry_at.get(login, 0.0):
                     continue
-                error = await self._backfill_if_due(login)
+                error = await self._try_backfill(login)
                 if error is None:
                     failures.pop(login, None)
                     continue
@@ -189,19 +189,31 @@ class CatalogService:
                 )
             await self._clock.sleep(_LOOK_S)
 
-    async def _backfill_if_due(self, login: str) -> VodkeepError | None:
-        """Run a pass if one is due; returns how it failed, if it did."""
+    async def _due_for_backfill(self) -> list[str]:
+        """The channels whose list should be read; one question for all of them, which may be a thousand."""
+        try:
+            known = await self._database.run(lambda unit: CatalogStore(unit.connection).channels(), write=False)
+        except DatabaseUnavailable as error:
+            self._log.debug("vod backfill waits", reason=str(error))
+            return []
+        now = self._clock.now()
+        return [
+            login
+            for login in self._channels
+            if (channel := known.get(login)) is None
+            or backfill_is_due(
+                cursor=channel.backfill_cursor,
+                done_at=channel.backfill_done_at,
+                interval=self._backfill_interval,
+                now=now,
+            )
+        ]
+
+    async def _try_backfill(self, login: str) -> VodkeepError | None:
+        """Run a pass; returns how it failed, if it did."""
         with bind_corr():
             try:
-                known = await self._database.run(lambda unit: CatalogStore(unit.connection).channel(login), write=False)
-                due = known is None or backfill_is_due(
-                    cursor=known.backfill_cursor,
-                    done_at=known.backfill_done_at,
-                    interval=self._backfill_interval,
-                    now=self._clock.now(),
-                )
-                if due:
-                    await self.backfill(login)
+                await self.backfill(login)
             except VodkeepError as error:
                 return error
             except Exception:  # noqa: BLE001 - a pass ends here; a bug in one must not end the others

@@ -85,6 +85,10 @@ class CatalogStore:
         row = self._connection.execute(_CHANNEL.where(channels.c.login == login)).one_or_none()
         return None if row is None else KnownChannel(*row)
 
+    def channels(self) -> dict[str, KnownChannel]:
+        """Every channel that is kept, by its login."""
+        return {row.login: KnownChannel(*row) for row in self._connection.execute(_CHANNEL)}
+
     def channels_of(self, broadcaster_id: BroadcasterId) -> list[KnownChannel]:
         """Every login under which this broadcaster is kept; more than one is a contradiction to be resolved."""
         query = _CHANNEL.where(channels.c.broadcaster_id == broadcaster_id).order_by(channels.c.created_at)

@@ -460,7 +460,7 @@ def _counts(counts: QueueCounts) -> dict[str, Any]:
         "processed": counts.processed,
         "queue_depth": counts.depth,
         "incomplete": counts.incomplete,
-        "states": {state.value: number for state, number in counts.by_state.items()},
+        "states": dict(counts.by_state),
     }
 
 
