@@ -78,7 +78,7 @@ bench-memory: environment ## Measure what a capture takes as broadcasts get long
 
 .PHONY: bench-queue
 bench-queue: environment ## Measure planning, /status and an idle service with 100,000 items and 1,000 channels
-	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.queue $(ARGS)
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.large_archive $(ARGS)
 
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local

@@ -1,6 +1,6 @@
 """How long a look at the queue and ``/status`` take with a large archive, and what an idle service costs.
 
-``python -m bench.queue --items 100000 --unprocessed 40000 --channels 1000``
+``python -m bench.large_archive --items 100000 --unprocessed 40000 --channels 1000``
 
 A database of each kind is filled as years of work leave it. The planner looks at the queue and a client asks the web
 for ``/status`` over a socket, again and again. Then the real service runs for a while with nothing to do; its
@@ -214,7 +214,7 @@ async def measure_status(environ: Mapping[str, str], runs: int) -> tuple[Spread,
 
 def measure_idle(environ: Mapping[str, str], seconds: float) -> float:
     """Per cent of a processor that the service takes in a process of its own."""
-    command = [sys.executable, "-m", "bench.queue", "--idle-here", str(seconds)]
+    command = [sys.executable, "-m", "bench.large_archive", "--idle-here", str(seconds)]
     done = subprocess.run(command, env={**os.environ, **environ}, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["percent"])
 
