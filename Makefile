@@ -11,8 +11,8 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 export PYTHON ?=
 BIN := .venv/bin
-# Half of the tests wait for sockets, databases and child processes, so two workers pay even on one core.
-TEST_WORKERS ?= 2
+# Half of the time tests wait for sockets, databases and child processes, so more workers than cores pay.
+TEST_WORKERS ?= 4
 # The same rules for what lies beside backend/.
 RUFF := --config pyproject.toml
 
@@ -35,7 +35,7 @@ demo: environment-run ## See it work without any account: the real service again
 .PHONY: test
 test: environment ## Run all tests; ARGS="tests/unit -k playlist" picks some
 	@tools/debian-packages chromium pgbouncer || true
-	@cd backend && exec ../$(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
+	@cd backend && exec ../$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: check
 check: environment ## Check format, lint, types and the direction of imports
