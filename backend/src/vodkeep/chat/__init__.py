@@ -1,0 +1,1 @@
+"""Chat: the connections to Twitch IRC, what their lines mean, and what is kept of them."""
