@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 
 ARGS ?=
 export PYTHON ?=
+# Without compiled files every start of the program takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # Half of the time tests wait for sockets, databases and child processes, so more workers than cores pay.
 TEST_WORKERS ?= 4

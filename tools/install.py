@@ -94,7 +94,8 @@ def install(profile: str, *, with_uv: bool) -> int:
     project: list[str | Path] = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-e", BACKEND]
     if with_uv:
         locked: list[str | Path] = ["--quiet", "--require-hashes", REQUIREMENTS / "bootstrap.txt", lock]
-        return uv("pip", "sync", *locked) or uv("pip", "install", *project)
+        # As pip does it: whoever keeps Python from writing compiled files would compile everything at every start.
+        return uv("pip", "sync", "--compile-bytecode", *locked) or uv("pip", "install", *project)
     return pip("install", "--quiet", "--require-hashes", "-r", lock) or pip("install", *project)
 
 
