@@ -19,6 +19,7 @@ from vodkeep_standin.edge.window import Window, visible_window
 from vodkeep_standin.helix.budget import PointBucket
 from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
+from vodkeep_standin.scenario.chat import ChatLine, ChatScript, VideoChat
 from vodkeep_standin.scenario.model import Channel, Scenario, Video
 
 
@@ -54,6 +55,9 @@ class World:
         self.app_tokens: dict[str, AppToken] = {}
         self.budgets: dict[str, PointBucket] = {}
         self.grants: dict[str, Grant] = {}
+        self.said: dict[str, list[tuple[datetime, ChatLine]]] = {}
+        """By channel: what was said over IRC beside the script, and when; the comments of its videos hold it too."""
+        self._scripts: dict[tuple[str, float, VideoChat], ChatScript] = {}
         self._began: dict[str, datetime] = {}
         self._finished: dict[str, float] = {}
         for video in list(scenario.videos.values()):
@@ -121,6 +125,16 @@ class World:
     def owner(self, video: Video) -> Channel:
         """The channel of a video."""
         return self.scenario.channels[video.channel]
+
+    def chat_script(self, video: Video) -> ChatScript:
+        """What is said during the video, as far as it goes."""
+        key = (video.id, self.duration_s(video), video.chat)
+        script = self._scripts.get(key)
+        if script is None:
+            stream = video.stream_id or video.id
+            script = ChatScript(video.chat, stream=stream, seed=self.scenario.seed, duration_s=key[1])
+            self._scripts[key] = script
+        return script
 
     def _begin(self, video: Video) -> None:
         if video.recording is not None and video.id not in self._began:

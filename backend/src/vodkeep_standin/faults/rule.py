@@ -9,6 +9,7 @@ import msgspec
 from vodkeep_standin.faults.bandwidth import Bandwidth
 from vodkeep_standin.faults.expired import ExpiredPlayback
 from vodkeep_standin.faults.garbage import Garbage
+from vodkeep_standin.faults.gql_comments import GqlComments
 from vodkeep_standin.faults.gql_errors import GqlErrors
 from vodkeep_standin.faults.helix_body import HelixBody
 from vodkeep_standin.faults.latency import Latency
@@ -31,6 +32,7 @@ AnyFault = (
     | Stall
     | HelixBody
     | GqlErrors
+    | GqlComments
 )
 
 

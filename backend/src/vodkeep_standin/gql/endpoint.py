@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vodkeep_standin.gql.comments import video_comments
 from vodkeep_standin.gql.language import QueryError, Selection, parse_query
 from vodkeep_standin.gql.objects import user_object, video_object
 from vodkeep_standin.serving.call import Call, Reply, helix_problem, json_reply
@@ -132,5 +133,6 @@ PERSISTED: dict[str, Callable[[World, Mapping[str, Any]], dict[str, Any]]] = {
     "VideoMetadata": _video_metadata,
     "VideoPlayer_ChapterSelectButtonVideo": _chapters,
     "VideoPlayer_VODSeekbarPreviewVideo": _seek_bar,
+    "VideoCommentsByOffsetOrCursor": video_comments,
 }
 ROUTES: list[Route] = [route("POST", "gql.twitch.tv", "/gql", gql)]

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vodkeep_standin.media.recipe import Recipe
+from vodkeep_standin.scenario.chat import VideoChat
 
 if TYPE_CHECKING:
     from vodkeep_standin.faults.rule import Rule
@@ -86,6 +87,7 @@ class Video:
     recording: Recording | None = None
     listed_duration_s: int | None = None
     """What Helix and GQL say instead of the media's duration."""
+    chat: VideoChat = field(default_factory=VideoChat)
 
 
 class VideoSource(Protocol):
