@@ -367,11 +367,9 @@ class CaptureRunner:
             health.average_in(AVG_DOWNLOAD_MS, elapsed_s * 1000, now, channel=channel)
             if state is DownloadState.DONE:
                 health.average_in(AVG_TOTAL_MS, elapsed_s * 1000, now, channel=channel)
-            depth = store.depth()
-            unit.commit()
-            return state, before, after, depth
+            return state, before, after, store.depth()
 
-        state, before, after, depth = await self._save(claim, work)
+        state, before, after, depth = await self._save(claim, work, lambda saved: saved[0])
         self._circuits.attempt_ended(channel, before, after, now)
         self._metrics.downloads_succeeded(channel)
         self._metrics.download_duration(channel, elapsed_s)
@@ -418,11 +416,9 @@ class CaptureRunner:
                 store.note_part(claim, now, path=part.path, size_bytes=part.bytes, completeness=part.completeness)
             store.save_setback(claim, now, setback)
             before, after = self._count_attempt(health, channel, setback.verdict, now, probe=probe)
-            depth = store.depth()
-            unit.commit()
-            return setback, before, after, depth
+            return setback, before, after, store.depth()
 
-        setback, before, after, depth = await self._save(claim, work)
+        setback, before, after, depth = await self._save(claim, work, lambda saved: saved[0].state)
         self._circuits.attempt_ended(channel, before, after, now)
         if setback.is_failure:
             self._metrics.downloads_failed(channel)
@@ -469,9 +465,8 @@ class CaptureRunner:
             QueueStore(unit.connection).postpone(claim, now, until=now + _BUSY_WAIT, error=busy)
             if probe:
                 self._count_attempt(HealthStore(unit.connection), claim.item.channel, Verdict.SILENT, now, probe=True)
-            unit.commit()
 
-        await self._save(claim, work)
+        await self._save(claim, work, lambda _: DownloadState.PENDING)
         self._log.warning("work folder is busy", vod_id=claim.item_id, error=str(busy), not_before=now + _BUSY_WAIT)
         return DownloadState.PENDING
 
@@ -521,16 +516,34 @@ class CaptureRunner:
         else:
             self._log.warning("claim lost", generation=claim.item.generation, **fields)
 
-    async def _save(self, claim: Claim, work: Callable[[UnitOfWork], T]) -> T:
-        """Write how the attempt ended, however long the database is away: it may be hours of work.
+    async def _save(self, claim: Claim, work: Callable[[UnitOfWork], T], leaves: Callable[[T], DownloadState]) -> T:
+        """Commit how the attempt ended, however long the database is away: it may be hours of work.
 
-        Each try runs to its end even in a shutdown; the waits between them are where a cancellation gets in.
+        Each try runs to its end even in a shutdown; the waits between them are where a cancellation gets in. A
+        connection may break after the commit and before its answer: then the next try finds the claim ended, and by
+        ``leaves``, the state that the result of ``work`` leaves the item in, that it was this run that ended it.
         """
+        sent: list[T] = []
         tries = 0
+
+        def attempt(unit: UnitOfWork) -> T:
+            result = work(unit)
+            sent[:] = [result]
+            unit.commit()
+            return result
+
+        def was_saved(unit: UnitOfWork) -> bool:
+            return QueueStore(unit.connection).ended(claim, leaves(sent[0]))
+
         while True:
             try:
                 with anyio.CancelScope(shield=True):
-                    return await self._database.run(work)
+                    try:
+                        return await self._database.run(attempt)
+                    except FenceLost:
+                        if sent and await self._database.run(was_saved, write=False):
+                            return sent[0]
+                        raise
             except DatabaseUnavailable as error:
                 if tries == 0:
                     self._log.warning("the result is not saved yet", vod_id=claim.item_id, error=str(error))

@@ -348,6 +348,11 @@ class QueueStore:
         state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
         return state in RUNNING
 
+    def ended(self, claim: Claim, state: DownloadState) -> bool:
+        """Whether the claim's own run has left the item in ``state``, and nobody has taken it since; takes no lock."""
+        found = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
+        return found == state
+
     def own_failures(self, item_id: str, stage: Stage = Stage.CAPTURE) -> int:
         """Failures of a stage whose cause was the item's own since its capture or a reset, from its timeline."""
         timeline = select(events.c.id).where(events.c.twitch_vod_id == item_id)
