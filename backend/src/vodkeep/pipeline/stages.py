@@ -541,9 +541,9 @@ class CaptureRunner:
                     try:
                         return await self._database.run(attempt)
                     except FenceLost:
-                        if sent and await self._database.run(was_saved, write=False):
-                            return sent[0]
-                        raise
+                        if not sent or not await self._database.run(was_saved, write=False):
+                            raise
+                        return sent[0]
             except DatabaseUnavailable as error:
                 if tries == 0:
                     self._log.warning("the result is not saved yet", vod_id=claim.item_id, error=str(error))
