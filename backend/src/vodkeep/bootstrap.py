@@ -31,6 +31,7 @@ from vodkeep.catalog.client import HelixClient
 from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
+from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
@@ -79,6 +80,7 @@ class Service:
     settings: Settings
     roles: frozenset[Role]
     database: Database
+    chat_database: Database
     ownership: Ownership
     bell: Bell
     catalog: CatalogService
@@ -99,10 +101,12 @@ async def open_service(settings: Settings, clock: Clock, roles: frozenset[Role] 
     prepare_data_dir(settings)
     with claim_database(settings):
         database = Database(settings.database.url())
+        chat = chat_database(database)
         try:
             async with open_session() as session:
-                yield _build_service(settings, clock, roles, database, session)
+                yield _build_service(settings, clock, roles, database, chat, session)
         finally:
+            chat.dispose()
             database.dispose()
 
 
@@ -118,7 +122,12 @@ def _check_roles(settings: Settings, roles: frozenset[Role]) -> None:
 
 
 def _build_service(
-    settings: Settings, clock: Clock, roles: frozenset[Role], database: Database, session: aiohttp.ClientSession
+    settings: Settings,
+    clock: Clock,
+    roles: frozenset[Role],
+    database: Database,
+    chat: Database,
+    session: aiohttp.ClientSession,
 ) -> Service:
     rng = random.Random()
     metrics = Metrics()
@@ -200,7 +209,9 @@ def _build_service(
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
         )
     )
-    return Service(settings, roles, database, ownership, bell, catalog, pipeline, app, clock, get_logger("service"))
+    return Service(
+        settings, roles, database, chat, ownership, bell, catalog, pipeline, app, clock, get_logger("service")
+    )
 
 
 async def run_service(service: Service) -> None:
@@ -236,6 +247,7 @@ async def _prepare(service: Service) -> None:
     database, clock = service.database, service.clock
     while True:
         await prepare_database(database, clock, service.log)
+        await prepare_database(service.chat_database, clock, service.log, CHAT)
         try:
             await anyio.to_thread.run_sync(claim_archive, database, service.settings.storage.data_dir, clock.now())
             if database.is_sqlite:

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import URL
 
 from support.postgres import PostgresServer, fresh_database
+from vodkeep.chat.database import CHAT
+from vodkeep.chat.database import chat_database as beside
 from vodkeep.db.engine import Database
 from vodkeep.db.migrate import upgrade
 
@@ -27,12 +29,23 @@ def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def migrated_chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file of chat to copy."""
+    path = tmp_path_factory.mktemp("database") / "chat.db"
+    database = Database(_sqlite_url(path))
+    upgrade(database, CHAT)
+    database.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
 def migrated_postgres_template(running_postgres: PostgresServer) -> str:
     """The name of a migrated PostgreSQL database to copy; nobody may be connected to it."""
     with running_postgres.connect() as connection:
         connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0")
     database = Database(running_postgres.url(_TEMPLATE))
     upgrade(database)
+    upgrade(database, CHAT)
     database.dispose()
     return _TEMPLATE
 
@@ -75,6 +88,17 @@ def database(database_url: URL) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def chat_database(database: Database, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """The database of chat beside ``database``, new and migrated: another file on SQLite, the same on PostgreSQL."""
+    chat = beside(database)
+    if chat.is_sqlite:
+        shutil.copyfile(request.getfixturevalue("migrated_chat_file"), chat.path)
+        chat.path.chmod(0o640)
+    yield chat
+    chat.dispose()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from vodkeep.capture.workfolder import WORK_DIR_NAME
+from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.checks.model import Check, Found, State, in_thread, some
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
@@ -39,12 +40,33 @@ class DatabaseChecks:
         if revision is None:
             return Found(State.WARN, f"{self._database.address} is empty; the service fills it at its start.")
         if not migrate.needs_upgrade(self._database, revision):
+            if await self._chat_is_behind():
+                return Found(
+                    State.WARN,
+                    f"The tables of chat in {chat_database(self._database).address} are not up to date; the service"
+                    " brings them up to date at its start.",
+                )
             kind = "SQLite" if self._database.is_sqlite else "PostgreSQL"
             return Found(State.OK, f"{kind} answers: {self._database.address}.")
         return Found(
             State.WARN,
             f"{self._database.address} has the older schema {revision}; the service brings it up to date at its start.",
         )
+
+    async def _chat_is_behind(self) -> bool:
+        """Whether the service has yet to make or change chat's tables; looking must not make their file."""
+        chat = chat_database(self._database)
+
+        def look() -> bool:
+            if chat.is_sqlite and not chat.path.exists():
+                return True
+            try:
+                return migrate.needs_upgrade(chat, migrate.current(chat, CHAT), CHAT)
+            finally:
+                if chat is not self._database:
+                    chat.dispose()
+
+        return await in_thread(look)
 
     async def _archive(self) -> Found:
         if not await self._is_usable():

@@ -1,22 +1,24 @@
 """Brings the schema to this version of the code, once, however many processes start together.
 
-All revisions run in one transaction under one lock: an advisory transaction lock on PostgreSQL, the write lock of the
-file on SQLite. Who comes second finds the work done.
+There is more than one line of revisions (:class:`SchemaLine`); each is brought up by itself. All revisions of a line
+run in one transaction under one lock: an advisory transaction lock on PostgreSQL, the write lock of the file on SQLite.
+Who comes second finds the work done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import sqlalchemy
-from alembic import command
+from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import ProgrammingError
 
 from vodkeep.db import job_tables
@@ -31,53 +33,91 @@ _DDL_LOCK_MS = 10_000
 _PATIENCE = Patience(statement_s=600.0, lock_s=_WAIT_FOR_OTHERS_S, idle_s=600.0)
 
 
-def include_name(name: str | None, kind: str, _parents: MutableMapping[Any, str | None]) -> bool:
-    """Whether Alembic looks at a table it found; the job engine keeps its own tables in the same schema."""
-    return not (kind == "table" and name is not None and name.startswith(job_tables.PREFIX))
+@dataclass(frozen=True, slots=True)
+class SchemaLine:
+    """A line of revisions, and the tables that belong to it."""
+
+    name: str
+    script_location: str  # "package:folder", as Alembic has it
+    version_table: str  # where the revision of the database is written down
+    metadata: MetaData
+    prefixes: tuple[str, ...] = ()  # how the names of its tables begin; none: every table nobody else has
+    foreign: tuple[str, ...] = ()  # how the names of others' tables begin that may lie in the same database
+
+    def include_name(self, name: str | None, kind: str, _parents: MutableMapping[Any, str | None]) -> bool:
+        """Whether Alembic looks at a table it found."""
+        if kind != "table" or name is None:
+            return True
+        return not name.startswith(self.foreign) and (not self.prefixes or name.startswith(self.prefixes))
 
 
-def current(database: Database) -> str | None:
+MAIN = SchemaLine(
+    name="main",
+    script_location="vodkeep.db:migrations",
+    version_table="alembic_version",
+    metadata=metadata,
+    foreign=(job_tables.PREFIX, "chat", "emote", "alembic_version_"),
+)
+"""The catalog, the queue and all that is not kept apart."""
+
+
+def run_revisions() -> None:
+    """What each line's ``env.py`` does: run the revisions that the command at hand asks for."""
+    line: SchemaLine = context.config.attributes["line"]
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=line.metadata,
+        version_table=line.version_table,
+        include_name=line.include_name,
+        # All revisions in the one transaction of the caller: everything or nothing, on SQLite too.
+        transaction_per_migration=False,
+        transactional_ddl=True,
+    )
+    context.run_migrations()
+
+
+def current(database: Database, line: SchemaLine = MAIN) -> str | None:
     """The revision the database is at; ``None`` when it is empty. Raises ``DatabaseUnavailable``."""
     with database.unit_of_work(write=False) as unit:
-        return _current(unit.connection)
+        return _current(unit.connection, line)
 
 
-def head() -> str:
+def head(line: SchemaLine = MAIN) -> str:
     """The revision this version of the code works with."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    revision = ScriptDirectory.from_config(_config(line)).get_current_head()
     assert revision is not None  # there is one line of revisions, and it is packaged with us
     return revision
 
 
-def needs_upgrade(database: Database, revision: str | None) -> bool:
+def needs_upgrade(database: Database, revision: str | None, line: SchemaLine = MAIN) -> bool:
     """Whether ``upgrade`` has something to do at ``revision``; raises ``SettingsError`` if a newer version made it."""
-    return not _is_at_head(database, revision)
+    return not _is_at_head(database, line, revision)
 
 
-def upgrade(database: Database) -> None:
-    """Bring the schema to ``head()``; blocking, and safe to call from several processes at once.
+def upgrade(database: Database, line: SchemaLine = MAIN) -> None:
+    """Bring the schema to ``head(line)``; blocking, and safe to call from several processes at once.
 
     Raises ``SettingsError`` when only a person can help (a database of a newer version, one that cannot hold
     our text, a user without rights), ``DatabaseUnavailable`` when trying again can.
     """
-    if _is_at_head(database, current(database)):
+    if _is_at_head(database, line, current(database, line)):
         return
     with _locked(database) as connection:
         # Another process may have been faster while we waited for the lock.
-        revision = _current(connection)
-        if _is_at_head(database, revision):
+        revision = _current(connection, line)
+        if _is_at_head(database, line, revision):
             return
         if revision is None:
-            _refuse_tables_of_others(database, connection)
+            _refuse_tables_of_others(database, line, connection)
             _refuse_other_encodings(database, connection)
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(line, connection), "head")
 
 
-def downgrade(database: Database, revision: str) -> None:
+def downgrade(database: Database, revision: str, line: SchemaLine = MAIN) -> None:
     """Take the schema back to ``revision`` (``base``: nothing); what only newer revisions hold is lost."""
     with _locked(database) as connection:
-        _is_at_head(database, _current(connection))
-        command.downgrade(_config(connection), revision)
+        _is_at_head(database, line, _current(connection, line))
+        command.downgrade(_config(line, connection), revision)
 
 
 @contextmanager
@@ -102,27 +142,29 @@ def _locked(database: Database) -> Iterator[Connection]:
         ) from error
 
 
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+def _current(connection: Connection, line: SchemaLine) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": line.version_table}).get_current_revision()
 
 
-def _is_at_head(database: Database, revision: str | None) -> bool:
+def _is_at_head(database: Database, line: SchemaLine, revision: str | None) -> bool:
     """Whether there is nothing to do; raises ``SettingsError`` when the database is newer than the code."""
-    script = ScriptDirectory.from_config(_config())
+    script = ScriptDirectory.from_config(_config(line))
     known = {each.revision for each in script.walk_revisions()}
     if revision is not None and revision not in known:
         raise SettingsError(
             [
                 f"The database {database.address} was last used by a newer version of vodkeep (schema {revision}, this"
-                f" version knows up to {head()}): start the newer version again, or restore a backup from before."
+                f" version knows up to {head(line)}): start the newer version again, or restore a backup from before."
             ]
         )
-    return revision == head()
+    return revision == head(line)
 
 
-def _refuse_tables_of_others(database: Database, connection: Connection) -> None:
+def _refuse_tables_of_others(database: Database, line: SchemaLine, connection: Connection) -> None:
     there = sqlalchemy.inspect(connection).get_table_names()
-    taken = sorted(name for name in there if name in metadata.tables or name.startswith(job_tables.PREFIX))
+    ours = set(line.metadata.tables)
+    # The job engine's tables come with the main line.
+    taken = sorted(name for name in there if name in ours or (line is MAIN and name.startswith(job_tables.PREFIX)))
     if taken:
         raise SettingsError(
             [
@@ -145,10 +187,11 @@ def _refuse_other_encodings(database: Database, connection: Connection) -> None:
         )
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(line: SchemaLine, connection: Connection | None = None) -> Config:
     """Alembic's configuration; it needs no file at run time."""
     config = Config()
-    config.set_main_option("script_location", "vodkeep.db:migrations")
+    config.set_main_option("script_location", line.script_location)
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["line"] = line
     return config

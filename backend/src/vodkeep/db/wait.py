@@ -36,8 +36,10 @@ async def wait_for_database(database: Database, clock: Clock, log: BoundLogger) 
             return
 
 
-async def prepare_database(database: Database, clock: Clock, log: BoundLogger) -> None:
-    """Wait for the database and bring its schema up to date; a database lost in between is waited for again.
+async def prepare_database(
+    database: Database, clock: Clock, log: BoundLogger, line: migrate.SchemaLine = migrate.MAIN
+) -> None:
+    """Wait for the database and bring the tables of ``line`` up to date; one lost in between is waited for again.
 
     Raises ``SettingsError`` when only a person can help.
     """
@@ -46,7 +48,7 @@ async def prepare_database(database: Database, clock: Clock, log: BoundLogger) -
         attempt += 1
         await wait_for_database(database, clock, log)
         try:
-            await anyio.to_thread.run_sync(migrate.upgrade, database)
+            await anyio.to_thread.run_sync(migrate.upgrade, database, line)
         except DatabaseUnavailable as error:
             await _wait_once(database, clock, log, attempt, error)
         else:

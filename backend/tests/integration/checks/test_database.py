@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import make_url
 
 from support.queue_rows import Rows
+from vodkeep.chat.database import CHAT
 from vodkeep.checks.database import DatabaseChecks
 from vodkeep.checks.model import CheckResult, State, run_checks
+from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.telemetry.log import get_logger
 
@@ -29,6 +31,7 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("chat_database")
 async def test_all_in_order(database: Database, data_dir: Path) -> None:
     rows = Rows(database)
     rows.add("100", download_state="done", processed=1, downloaded_path="chan/A [100]/video.mp4")
@@ -38,6 +41,15 @@ async def test_all_in_order(database: Database, data_dir: Path) -> None:
     found = await look(database, data_dir)
     assert {result.state for result in found.values()} == {State.OK}
     assert "The videos of all 1 kept items are there." in found["library"].sentence
+
+
+async def test_missing_tables_of_chat_are_told(database: Database, chat_database: Database, data_dir: Path) -> None:
+    migrate.downgrade(chat_database, "base", CHAT)
+
+    found = await look(database, data_dir)
+
+    assert found["database"].state is State.WARN
+    assert "tables of chat" in found["database"].sentence
 
 
 async def test_missing_videos_and_stray_work_are_told(database: Database, data_dir: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_migrated_schema_is_the_one_of_the_code(database: Database) -> None:
 
 def differences(database: Database) -> list[Any]:
     with database.unit_of_work(write=False) as unit:
-        context = MigrationContext.configure(unit.connection, opts={"include_name": migrate.include_name})
+        context = MigrationContext.configure(unit.connection, opts={"include_name": migrate.MAIN.include_name})
         return list(compare_metadata(context, metadata))
 
 

@@ -1,0 +1,1 @@
+"""The history of chat's tables; ``vodkeep.db.migrate`` applies it."""

@@ -1,0 +1,1 @@
+"""One module per revision, named ``<revision>_<what it does>.py``."""

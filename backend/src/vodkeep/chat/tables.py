@@ -1,0 +1,123 @@
+"""The tables of chat, as SQLAlchemy Core objects.
+
+They are a line of revisions of their own (``chat/migrations``): on SQLite in a file beside the main database, so that
+chat's steady writing never holds up the rest, on PostgreSQL in the same database. No table of the one refers to the
+other. Times are Unix milliseconds: that is how Twitch writes them, and nobody edits these rows by hand.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
+from sqlalchemy import UniqueConstraint as Unique
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite takes a column for the row's own number only where its type is spelled INTEGER; it holds 64 bits all the same.
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+chat_session = Table(
+    "chat_session",
+    metadata,
+    # Below 2**31, for it is the upper half of a message's id.
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("channel", Text, nullable=False),  # login, lower case
+    Column("channel_id", Text, nullable=True),
+    Column("stream_id", Text, nullable=True),  # NULL: not from a stream (a VOD's own chat, a file)
+    Column("source", SmallInteger, nullable=False),  # chat.model.Source of what it was opened for
+    Column("base_ms", BigInteger, nullable=False),  # offset 0 of its messages
+    Column("vod_id", Text, nullable=True),  # `twitch_vod_id` of its item, which may be a placeholder
+    # To be added to a message's offset for its place on the item's timeline; moving a whole chat is one UPDATE.
+    Column("vod_offset_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("state", Text, nullable=False, server_default="recording"),  # or "ended"
+    Column("ended_ms", BigInteger, nullable=True),
+    Column("last_ms", BigInteger, nullable=True),  # `sent_ms` of its latest message
+    Column("messages", BigInteger, nullable=False, server_default=text("0")),
+    # Up to this id its messages are in the search index.
+    Column("fts_upto_id", BigInteger, nullable=False, server_default=text("0")),
+    # Who wrote its messages last. A recorder that finds another name here looks at what is there before it writes.
+    Column("writer", Text, nullable=False, server_default=""),
+    Unique("channel", "stream_id"),
+    Index("ix_chat_session_vod_id", "vod_id"),
+    Index("ix_chat_session_state_channel", "state", "channel"),
+    sqlite_autoincrement=True,
+)
+
+# One row per message and one key; chat/ids.py says how an id is made. No second index: a message's id is found
+# through its session and its time.
+chat_message = Table(
+    "chat_message",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, nullable=False),  # chat.model.Kind
+    Column("source", SmallInteger, nullable=False),  # chat.model.Source
+    Column("chatter_id", BigInteger, nullable=True),
+    Column("emotes", Text, nullable=True),
+    Column("body", Text, nullable=False),
+    # The 16 bytes of a UUID, or of a digest of another id, which then stands in `extra` as "id".
+    Column("msg_id", LargeBinary, nullable=False),
+    Column("reply_id", LargeBinary, nullable=True),  # likewise, of the message it answers
+    Column("extra", Text, nullable=True),  # JSON object
+)
+
+chatter = Table(
+    "chatter",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),  # chat.model.Chatter.key()
+    Column("user_id", Text, nullable=False),
+    Column("login", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("color", Text, nullable=False),
+    Column("badges", Text, nullable=False),
+    Index("ix_chatter_user_id", "user_id"),
+    Index("ix_chatter_login", "login"),
+)
+
+# How many messages each 10 s of a session have, by their offset; kept with them, never counted.
+chat_bucket = Table(
+    "chat_bucket",
+    metadata,
+    Column("session_id", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+)
+
+# What moderators took away; both targets NULL: the whole chat up to there.
+chat_clear = Table(
+    "chat_clear",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),  # of its chat_message
+    Column("target_msg_id", LargeBinary, nullable=True),
+    Column("target_user_id", Text, nullable=True),
+    Column("seconds", BigInteger, nullable=True),  # of a timeout; NULL: for good
+)
+
+# When a recorder was really in a channel.
+chat_spans = Table(
+    "chat_spans",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("channel", Text, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=True),  # NULL: it is there
+    Column("seen_ms", BigInteger, nullable=False),  # so far it was; the end, should its process be killed
+    Column("reason", Text, nullable=False, server_default=""),  # why it ended
+    Column("recorder", Text, nullable=False),
+    Index("ix_chat_spans_channel_started_ms", "channel", "started_ms"),
+    Index("ix_chat_spans_recorder_ended_ms", "recorder", "ended_ms"),
+    sqlite_autoincrement=True,
+)
+
+# Up to where a recorder's journal is in the tables; moves in the transaction that writes them.
+chat_journal = Table(
+    "chat_journal",
+    metadata,
+    Column("recorder", Text, primary_key=True),
+    Column("file", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),  # bytes
+)
