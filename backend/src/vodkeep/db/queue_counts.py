@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
+from vodkeep.placeholder import PREFIX
+
 _STATES = (
     "pending",
     "waiting",
@@ -24,8 +26,10 @@ _STATES = (
     "canceled",
 )
 
-# A column of `queue_counts`, and which rows of `vods` it counts.
-_COUNTED: Mapping[str, str] = {
+# What is known only from its live stream is no part of the queue.
+_LIVE_ONLY = f"substr(twitch_vod_id, 1, {len(PREFIX)}) = '{PREFIX}'"
+
+_OF_THE_QUEUE: Mapping[str, str] = {
     **{f"state_{state}": f"download_state = '{state}'" for state in _STATES},
     "processed": "processed = 1",
     "errored": "processed = 0 AND processing_error IS NOT NULL AND download_state IN ('failed', 'parked')",
@@ -33,8 +37,23 @@ _COUNTED: Mapping[str, str] = {
     "incomplete": "downloaded_path IS NOT NULL AND completeness < 1",
 }
 
+# A column of `queue_counts`, and which rows of `vods` it counts.
+_COUNTED: Mapping[str, str] = {
+    **{name: f"NOT {_LIVE_ONLY} AND {condition}" for name, condition in _OF_THE_QUEUE.items()},
+    "placeholders": _LIVE_ONLY,
+    "unmatched": f"{_LIVE_ONLY} AND processing_error IS NOT NULL",
+}
+
 # What the conditions name, and the channel.
-_LOOKED_AT = ("channel", "download_state", "processed", "processing_error", "downloaded_path", "completeness")
+_LOOKED_AT = (
+    "twitch_vod_id",
+    "channel",
+    "download_state",
+    "processed",
+    "processing_error",
+    "downloaded_path",
+    "completeness",
+)
 
 _NAMES = ", ".join(_COUNTED)
 _ADDED = ", ".join(f"{name} = queue_counts.{name} + excluded.{name}" for name in _COUNTED)

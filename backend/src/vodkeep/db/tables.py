@@ -121,10 +121,12 @@ channels = Table(
 )
 
 # The stage a row is due for, or `done` when only its upload was left and it is not to be uploaded; NULL while it waits
-# for `not_before` or a person, or nothing is left to do. `pipeline.due.due_stage` says the same of a row at any moment,
-# and a test holds the two together. One line, because SQLAlchemy reads it back from SQLite by lines.
+# for `not_before` or a person, when nothing is left to do, and for a placeholder. `pipeline.due.due_stage` says the
+# same of a row at any moment, and a test holds the two together. One line, because SQLAlchemy reads it back from
+# SQLite by lines.
 DUE_STAGE = (
     "CASE"
+    " WHEN substr(twitch_vod_id, 1, 5) = 'live-' THEN NULL"
     " WHEN processed = 1 THEN CASE WHEN download_state = 'done' AND stage = 'tidy' THEN 'tidy' END"
     " WHEN download_state IN ('done', 'failed', 'parked', 'canceled') AND processing_error IS NULL THEN 'capture'"
     " WHEN download_state IN ('downloading', 'verifying') THEN 'capture'"
@@ -169,6 +171,9 @@ vods = Table(
     Column("skip_upload", Integer, nullable=False, server_default=text("0")),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("completeness", Float, nullable=True),
+    # How much of the duration chat was recorded for, 0 to 1, and how many messages there are; NULL: not known.
+    Column("chat_completeness", Float, nullable=True),
+    Column("chat_messages", BigInteger, nullable=True),
     # To be fetched from Twitch even if it lies whole in the library; back to 0 once it has been.
     Column("fresh", Integer, nullable=False, server_default=text("0")),
     Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
@@ -239,6 +244,9 @@ queue_counts = Table(
             "errored",  # unprocessed: failed or parked, with a sentence
             "canceled",  # unprocessed, with a sentence; without one it was asked for again
             "incomplete",  # in its folder, with holes
+            # Known from their live stream only, and in none of the figures above:
+            "placeholders",
+            "unmatched",  # of those: no VOD was found
         )
     ),
 )

@@ -60,7 +60,7 @@ class ActionStore:
         Raises the generation, so that a run at work loses its fence wherever it runs. Raises `RequestRefused` when
         the item is done.
         """
-        item = self._queue.lock(item_id)
+        item = self._find_broadcast(item_id)
         if item.is_reset:
             # It is due, though its state is that of before the statement; `done` cannot be canceled, `pending` can.
             item = self._again(item, now, Asked(Asker.SQL, asked.corr))
@@ -81,7 +81,7 @@ class ActionStore:
 
         Raises `RequestRefused` while it is at work and when it is done.
         """
-        item = self._queue.lock(item_id)
+        item = self._find_broadcast(item_id)
         if item.processed:
             raise RequestRefused(f"Item {item_id} is done.", remedy="Reprocess it to have it looked at again.")
         return self._again(item, now, asked)
@@ -92,7 +92,7 @@ class ActionStore:
         With ``fresh`` it is fetched anew from Twitch, and what lies in the library stays until the new one has stood
         every check. Raises `RequestRefused` while it is at work.
         """
-        item = self._queue.lock(item_id)
+        item = self._find_broadcast(item_id)
         sentence = "Asked for anew; what is there stays until the new one is proven." if fresh else _AGAIN_SENTENCE
         return self._again(item, now, asked, fresh=fresh, sentence=sentence)
 
@@ -115,6 +115,16 @@ class ActionStore:
         return self._change(item, now, asked, {"skip_upload": int(skip)}, kind="upload", sentence=sentence)
 
     # --- how it is done ----------------------------------------------------------------------------------------------
+
+    def _find_broadcast(self, item_id: str) -> QueueItem:
+        """The item for a request about its capture; raises `RequestRefused` when only its live stream is known."""
+        item = self._queue.lock(item_id)
+        if item.is_placeholder:
+            raise RequestRefused(
+                f"Item {item_id} is known from its live stream only; there is nothing to download.",
+                remedy="It becomes its VOD by itself when Twitch publishes one.",
+            )
+        return item
 
     def _again(
         self,

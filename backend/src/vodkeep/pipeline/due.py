@@ -105,6 +105,8 @@ class DiskShortage:
 def due_stage(item: QueueItem, now: datetime) -> Stage | None:
     """The stage that ``item`` is due for at ``now``; whether it runs already is the caller's to know."""
     state, stage = item.download_state, item.stage
+    if item.is_placeholder:
+        return None
     if item.processed:
         return Stage.TIDY if state is _S.DONE and stage is Stage.TIDY else None
     if item.is_reset or state in (_S.DOWNLOADING, _S.VERIFYING):

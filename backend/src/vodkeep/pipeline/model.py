@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from vodkeep.placeholder import is_placeholder
+
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -120,6 +122,11 @@ class QueueItem:
     created_at: datetime | None = None  # when it was found, UTC
     download_bytes: int = 0  # fetched so far, or the size of the video
     download_total: int | None = None  # bytes; an estimate while it is fetched
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether only its live stream is known, so that there is nothing to capture."""
+        return is_placeholder(self.twitch_vod_id)
 
     @property
     def sort_date(self) -> datetime:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from vodkeep import placeholder
 from vodkeep.catalog.lifetime import KEPT
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import IS_PUBLICATION, IS_WAITING, channels, events, queue_counts, vods
@@ -111,6 +112,8 @@ class QueueCounts:
     processed: int
     by_state: Mapping[DownloadState, int]
     incomplete: int = 0  # in their folder, with holes
+    placeholders: int = 0  # known from their live stream only; in none of the others
+    unmatched: int = 0  # placeholders for which no VOD was found
 
     @property
     def depth(self) -> int:
@@ -391,9 +394,13 @@ class QueueStore:
     def load_list(
         self, *, limit: int, states: Collection[DownloadState] = (), channel: str | None = None
     ) -> list[ItemSummary]:
-        """Items in the order in which they are taken, whether due or not; without ``states`` the unprocessed ones."""
+        """Items in the order in which they are taken, whether due or not; without ``states`` the unprocessed ones.
+
+        Placeholders are not among them: they are never taken.
+        """
         query = (
             select(*_SUMMARY_COLUMNS)
+            .where(vods.c.twitch_vod_id.not_like(f"{placeholder.PREFIX}%"))
             .order_by(vods.c.priority.desc(), vods.c.date.asc().nulls_last(), vods.c.twitch_vod_id)
             .limit(limit)
         )
@@ -747,7 +754,7 @@ class QueueStore:
     def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
         query = _COUNTS if channel is None else _COUNTS.where(queue_counts.c.channel == channel)
         counts = {login: _tallied(*figures) for login, *figures in self._connection.execute(query)}
-        return {login: each for login, each in counts.items() if each.depth or each.processed}
+        return {login: each for login, each in counts.items() if each.depth or each.processed or each.placeholders}
 
 
 @dataclass(frozen=True, slots=True)
@@ -787,6 +794,8 @@ def total(counts: Iterable[QueueCounts]) -> QueueCounts:
         processed=sum(one.processed for one in each),
         by_state={state: sum(one.by_state.get(state, 0) for one in each) for state in DownloadState},
         incomplete=sum(one.incomplete for one in each),
+        placeholders=sum(one.placeholders for one in each),
+        unmatched=sum(one.unmatched for one in each),
     )
 
 
@@ -868,9 +877,19 @@ def _summary(row: RowMapping) -> ItemSummary:
     return ItemSummary(**values)
 
 
-def _tallied(errored: int, canceled: int, processed: int, incomplete: int, *states: int) -> QueueCounts:
-    pending = sum(states) - errored - canceled - processed
-    return QueueCounts(pending, errored, canceled, processed, dict(zip(DownloadState, states, strict=True)), incomplete)
+def _tallied(
+    errored: int, canceled: int, processed: int, incomplete: int, placeholders: int, unmatched: int, *states: int
+) -> QueueCounts:
+    return QueueCounts(
+        pending=sum(states) - errored - canceled - processed,
+        errored=errored,
+        canceled=canceled,
+        processed=processed,
+        by_state=dict(zip(DownloadState, states, strict=True)),
+        incomplete=incomplete,
+        placeholders=placeholders,
+        unmatched=unmatched,
+    )
 
 
 _STATES = [queue_counts.c[f"state_{state}"] for state in DownloadState]
@@ -881,5 +900,7 @@ _COUNTS = select(
     queue_counts.c.canceled,
     queue_counts.c.processed,
     queue_counts.c.incomplete,
+    queue_counts.c.placeholders,
+    queue_counts.c.unmatched,
     *_STATES,
 )

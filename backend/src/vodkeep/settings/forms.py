@@ -13,7 +13,7 @@ import shlex
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
@@ -244,6 +244,18 @@ def _web_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _chat_url(text: str) -> str:
+    """A scheme, a host and a port; nothing of a chat's address stands behind the port."""
+    expected = "must be a chat address such as ircs://irc.chat.twitch.tv:6697"
+    found = re.fullmatch(r"(ircs?)://([^/?#@\s]+)", text)
+    if found is None:
+        raise ValueError(expected)
+    address = _listen_address_of(found[2], expected)
+    if not address.host or not address.port:
+        raise ValueError(f"{expected}, with a host and a port")
+    return f"{found[1]}://{address}"
+
+
 def _redirect_url(text: str) -> str:
     _split_web_url(text)
     return text
@@ -272,6 +284,10 @@ def _origin(text: str) -> str:
 
 def _listen_address(text: str) -> HttpAddress:
     expected = "must be host:port or :port, such as 127.0.0.1:8080, [::1]:8080 or :8080 (every interface)"
+    return _listen_address_of(text, expected)
+
+
+def _listen_address_of(text: str, expected: str) -> HttpAddress:
     host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f"{expected}, with a port from 0 to 65535")
@@ -362,6 +378,28 @@ def _identifier(text: str) -> str:
     return text
 
 
+def _vod_id(text: str) -> str:
+    """Twitch's id of a video: digits, and nothing of its address."""
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise ValueError("must be the id of a Twitch VOD, such as 2345678901 (the digits of its address)")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    """A moment as RFC 3339 writes it; raises `ValueError` without a time zone, which would be a guess."""
+    expected = "must be a time with its zone, such as 2026-11-23T14:37:00Z or 2026-11-23T15:37:00+01:00"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)", text, re.ASCII):
+        raise ValueError(expected)
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
+
+
+def _show_moment(moment: datetime | None) -> str:
+    return "" if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
 def _user_name(text: str) -> str:
     if ":" in _identifier(text):
         raise ValueError("must not contain a colon, which ends the name in HTTP Basic authentication")
@@ -425,6 +463,9 @@ Login = Annotated[str | None, Form("login", parse_login)]
 Logins = Annotated[tuple[str, ...], Form("logins, commas between", _logins)]
 WebUrl = Annotated[str, Form("web address", _web_url, mask=mask_address)]
 OptionalWebUrl = Annotated[str | None, Form("web address", _web_url, mask=mask_address)]
+ChatUrl = Annotated[str, Form("chat address", _chat_url, mask=mask_address)]
+VodId = Annotated[str | None, Form("VOD id", _vod_id)]
+Moment = Annotated[datetime | None, Form("time", _moment, show=_show_moment)]
 RedirectUrl = Annotated[str | None, Form("web address", _redirect_url, mask=mask_address)]
 Origins = Annotated[tuple[str, ...], Form("origins, commas between", _origins, mask=mask_address)]
 Scopes = Annotated[tuple[str, ...], Form("addresses, spaces between", _words, show=" ".join)]

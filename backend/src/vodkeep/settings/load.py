@@ -118,12 +118,15 @@ def _contradictions(values: Mapping[str, str]) -> list[str]:
         f"{one} is set but {other} is not; they belong together."
         for pair in (
             ("TWITCH_CLIENT_ID", "TWITCH_CLIENT_SECRET"),
+            ("TWITCH_VOD_ID", "TWITCH_VOD_START"),
             ("YT_CLIENT_ID", "YT_CLIENT_SECRET"),
             ("ADMIN_USERNAME", "ADMIN_PASSWORD"),
         )
         for one, other in (pair, pair[::-1])
         if one in values and other not in values
     ]
+    if "TWITCH_VOD_ID" in values and "TWITCH_CHANNEL" not in values:
+        problems.append("TWITCH_VOD_ID is set but TWITCH_CHANNEL is not; it says whose chat is recorded.")
     if _is_on(values.get("YOUTUBE_UPLOAD_ENABLED")) and "YOUTUBE_UPLOAD_OWNERSHIP" not in values:
         problems.append(
             "YOUTUBE_UPLOAD_ENABLED is on but YOUTUBE_UPLOAD_OWNERSHIP is not set; it must be self or authorized."

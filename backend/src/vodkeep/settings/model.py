@@ -89,6 +89,11 @@ class TwitchSettings(Group):
     gql_url: forms.WebUrl = _variable(
         "TWITCH_GQL_URL", "https://gql.twitch.tv/gql", "Address of the interface behind Twitch's web player."
     )
+    irc_url: forms.ChatUrl = _variable(
+        "TWITCH_IRC_URL",
+        "ircs://irc.chat.twitch.tv:6697",
+        "Address of Twitch's chat: `ircs` is TLS. `irc` has no TLS and is for tests on the same machine.",
+    )
     gql_client_id: forms.Identifier = _variable(
         "TWITCH_GQL_CLIENT_ID",
         "kimne78kx3ncx6brgo4mv6wki5h1ko",
@@ -119,6 +124,24 @@ class ChatSettings(Group):
         "VOD_RECONCILE_DELAY",
         "1m",
         "Wait after a stream ends before its VOD is looked for; Twitch needs a moment to publish it.",
+    )
+    reconcile_window: forms.Interval = _variable(
+        "VOD_RECONCILE_WINDOW",
+        "15m",
+        "How long the VOD is looked for. After that the stream is shown as one without a VOD, until one turns up.",
+    )
+    vod_id: forms.VodId = _variable(
+        "TWITCH_VOD_ID",
+        None,
+        "Record the chat of TWITCH_CHANNEL into this VOD from the start of the service on, without asking whether the "
+        "channel is live.",
+        example="2345678901",
+    )
+    vod_start: forms.Moment = _variable(
+        "TWITCH_VOD_START",
+        None,
+        "When the VOD of TWITCH_VOD_ID began, with its time zone. It is second 0 of the chat's timeline.",
+        example="2026-11-23T14:37:00Z",
     )
 
 

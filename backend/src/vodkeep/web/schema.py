@@ -118,6 +118,10 @@ class Counts(BaseModel):
     queue_depth: int = Field(description="All that is not processed; the metric `vod_queue_depth`.")
     incomplete: int = Field(description="Kept with holes: what Twitch did not serve. `completeness` says how much.")
     states: dict[str, int]
+    placeholders: int = Field(
+        description="Known from their live stream only, with its chat, and no part of the other figures."
+    )
+    unmatched: int = Field(description="Of those: Twitch published no VOD within VOD_RECONCILE_WINDOW.")
 
 
 class ChannelStatus(Counts, Averages):
@@ -460,6 +464,8 @@ def _counts(counts: QueueCounts) -> dict[str, Any]:
         "processed": counts.processed,
         "queue_depth": counts.depth,
         "incomplete": counts.incomplete,
+        "placeholders": counts.placeholders,
+        "unmatched": counts.unmatched,
         "states": dict(counts.by_state),
     }
 

@@ -31,6 +31,10 @@ def counted(database: Database) -> Figures:
     with database.unit_of_work(write=False) as unit:
         for row in unit.connection.execute(select(vods)):
             figure = figures.setdefault(row.channel, Counter())
+            if row.twitch_vod_id.startswith("live-"):
+                figure["placeholders"] += 1
+                figure["unmatched"] += row.processing_error is not None
+                continue
             figure[f"state_{row.download_state}"] += 1
             stopped = not row.processed and row.processing_error is not None
             figure["processed"] += row.processed
@@ -66,6 +70,11 @@ def add(database: Database, *ids: str, **values: Any) -> None:
         ("UPDATE vods SET completeness=0.5", {"state_pending": 3}),
         ("INSERT INTO vods (twitch_vod_id, channel) VALUES ('9', 'a')", {"state_pending": 4}),
         ("DELETE FROM vods WHERE twitch_vod_id='1'", {"state_pending": 2}),
+        ("UPDATE vods SET twitch_vod_id='live-' || twitch_vod_id", {"placeholders": 3}),
+        (
+            "UPDATE vods SET twitch_vod_id='live-' || twitch_vod_id, processing_error='x', processed=1",
+            {"placeholders": 3, "unmatched": 3},
+        ),
     ],
 )
 def test_a_statement_by_hand_moves_its_numbers(database: Database, change: str, figures: dict[str, int]) -> None:
@@ -78,6 +87,7 @@ def test_a_statement_by_hand_moves_its_numbers(database: Database, change: str, 
 def test_every_figure_was_moved_by_hand() -> None:
     """The tests above name each column of the table."""
     named = {f"state_{state}" for state in DownloadState} | {"processed", "errored", "canceled", "incomplete"}
+    named |= {"placeholders", "unmatched"}
     assert set(queue_counts.c.keys()) == {"channel", *named}
 
 
@@ -108,9 +118,9 @@ def test_the_figures_are_right_after_any_statements(database: Database, seed: in
     for _ in range(60):
         channel, state = rng.choice("abc"), rng.choice(list(DownloadState))
         where = rng.choice(["", f"WHERE channel='{channel}'", f"WHERE id % 3 = {rng.randrange(3)}"])
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0:
-                rows = [str(number + each) for each in range(rng.randint(1, 5))]
+                rows = [f"{rng.choice(('', 'live-'))}{number + each}" for each in range(rng.randint(1, 5))]
                 number += len(rows)
                 add(database, *rows, channel=channel, download_state=state, processed=rng.randrange(2))
             case 1:
@@ -124,6 +134,8 @@ def test_the_figures_are_right_after_any_statements(database: Database, seed: in
                 execute(database, f"UPDATE vods SET completeness={part}, downloaded_path={path} {where}")
             case 4:
                 execute(database, f"UPDATE vods SET channel='{channel}' WHERE id % 5 = {rng.randrange(5)}")
+            case 5:
+                execute(database, f"UPDATE vods SET twitch_vod_id = 'v' || id WHERE id % 5 = {rng.randrange(5)}")
             case _:
                 execute(database, f"DELETE FROM vods WHERE id % 7 = {rng.randrange(7)}")
         assert kept(database) == counted(database)

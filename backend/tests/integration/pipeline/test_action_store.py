@@ -84,6 +84,18 @@ def _add(rows: Rows, state: DownloadState, **values: object) -> None:
     )
 
 
+@pytest.mark.parametrize("state", [S.WAITING, S.DONE])
+@pytest.mark.parametrize("request_name", ["cancel", "retry", "reprocess"])
+def test_nothing_of_a_placeholder_can_be_captured(
+    database: Database, rows: Rows, state: DownloadState, request_name: str
+) -> None:
+    rows.add("live-1", download_state=state)
+    before = rows.get("live-1")
+    with pytest.raises(RequestRefused, match="known from its live stream only"):
+        _ask(database, lambda store: getattr(store, request_name)("live-1", NOW, ASKED))
+    assert (rows.get("live-1"), rows.events("live-1")) == (before, [])
+
+
 @pytest.mark.parametrize(("state", "request_name", "mark"), _cases())
 def test_what_each_request_makes_of_each_state(
     database: Database, rows: Rows, state: DownloadState, request_name: str, mark: str

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -371,7 +372,8 @@ def test_the_database_and_the_planner_agree_on_every_kind_of_row(database: Datab
     waits = (None, NOW - timedelta(seconds=1), NOW, NOW + timedelta(microseconds=1))
     kinds = itertools.product(S, Stage, (0, 1), (None, "x"), waits, (0, 1))
     names = ("download_state", "stage", "processed", "processing_error", "not_before", "skip_upload")
-    rows.add_each({"twitch_vod_id": str(n), **dict(zip(names, kind, strict=True))} for n, kind in enumerate(kinds))
+    each = [dict(zip(names, kind, strict=True)) for kind in kinds]
+    rows.add_each({"twitch_vod_id": f"{start}{n}", **kind} for n, kind in enumerate(each) for start in ("", "live-"))
     assert _write(database, lambda store: store.ripen(NOW)) > 0
     for item, said in _everything(database):
         expected = due_stage(item, NOW)
@@ -382,6 +384,27 @@ def test_the_database_and_the_planner_agree_on_every_kind_of_row(database: Datab
         else:
             assert said == expected, item
     assert {said for _, said in _everything(database)} == {None, "done", *Stage}
+    assert {said for item, said in _everything(database) if item.is_placeholder} == {None}
+
+
+def test_a_placeholder_enters_the_queue_neither_by_itself_nor_by_the_runbooks_reset(
+    database: Database, rows: Rows
+) -> None:
+    rows.add("live-1", download_state="waiting")
+    rows.add("live-2", download_state="done", processed=1, processing_error="There is no VOD.")
+    for statement in (None, "UPDATE vods SET processed=0, processing_error=NULL, youtube_url=NULL"):
+        if statement is not None:
+            rows.execute(statement)
+        assert _read(database, lambda store: store.load_queue(NOW, limit=10)) == []
+        assert _read(database, lambda store: store.load_list(limit=10)) == []
+        assert _read(database, lambda store: store.depths()) == {}
+        for item in _read(database, lambda store: store.load_items(["live-1", "live-2"])):
+            with pytest.raises(NotDue):
+                _write(database, partial(_claim_it, item))
+
+
+def _claim_it(item: QueueItem, store: QueueStore) -> None:
+    store.claim(item, NOW, corr="c")
 
 
 def _everything(database: Database) -> list[tuple[QueueItem, str | None]]:
@@ -508,8 +531,12 @@ def test_counts_per_channel_and_in_all(database: Database, rows: Rows) -> None:
     rows.add("7", channel="b", download_state="canceled", processing_error="x")
     rows.add("8", channel="b", download_state="done", processed=1)
     rows.add("9", channel="b", download_state="parked")  # reset: pending again
+    rows.add("live-1", channel="b", download_state="waiting")
+    rows.add("live-2", channel="b", download_state="done", processed=1, processing_error="There is no VOD.")
+    rows.add("live-3", channel="c", download_state="waiting")
     by_channel = _read(database, lambda store: store.counts_by_channel())
-    assert set(by_channel) == {"a", "b"}
+    assert set(by_channel) == {"a", "b", "c"}
+    assert [(each.placeholders, each.unmatched) for each in by_channel.values()] == [(0, 0), (2, 1), (1, 0)]
     a, b = by_channel["a"], by_channel["b"]
     assert (a.pending, a.errored, a.canceled, a.processed, a.depth) == (4, 1, 0, 0, 5)
     assert (b.pending, b.errored, b.canceled, b.processed, b.depth) == (1, 1, 1, 1, 3)
@@ -517,6 +544,7 @@ def test_counts_per_channel_and_in_all(database: Database, rows: Rows) -> None:
     both = _read(database, lambda store: store.counts())
     assert (both.pending, both.errored, both.canceled, both.processed, both.depth) == (5, 2, 1, 1, 8)
     assert both.by_state[S.PARKED] == 2
+    assert (both.placeholders, both.unmatched) == (3, 1)
     assert _read(database, lambda store: store.counts("b")).processed == 1
     assert _read(database, lambda store: store.counts("nobody")).depth == 0
     assert _read(database, lambda store: store.depths()) == {"a": 5, "b": 3}

@@ -150,6 +150,17 @@ def test_when_an_item_is_due_and_for_what(
         assert due_reason(item, NOW, each) is (reason if each is stage else None)
 
 
+@pytest.mark.parametrize("processed", [False, True])
+@pytest.mark.parametrize("error", [None, "x"])
+@pytest.mark.parametrize("state", S)
+def test_a_placeholder_is_never_due_whatever_an_operator_writes(state: S, error: str | None, processed: bool) -> None:
+    for stage in Stage:
+        item = make_item(
+            "live-1795441020", download_state=state, stage=stage, processing_error=error, processed=processed
+        )
+        assert due_stage(item, NOW) is None
+
+
 @pytest.mark.parametrize(
     ("age_days", "lifetime_days", "left_days"),
     [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,9 @@ def test_without_any_variable_everything_has_its_default() -> None:
     assert settings.chat.auto_start is False
     assert settings.chat.auto_poll_interval == timedelta(seconds=30)
     assert settings.chat.reconcile_delay == timedelta(minutes=1)
+    assert settings.chat.reconcile_window == timedelta(minutes=15)
+    assert (settings.chat.vod_id, settings.chat.vod_start) == (None, None)
+    assert settings.twitch.irc_url == "ircs://irc.chat.twitch.tv:6697"
     assert settings.catalog.backfill_interval == timedelta(hours=6)
     assert settings.catalog.max_vods is None
     assert settings.catalog.max_age_days is None
@@ -87,6 +90,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("CHAT_AUTO_START", "Yes", lambda s: s.chat.auto_start, True),
         ("CHAT_AUTO_START", "off", lambda s: s.chat.auto_start, False),
         ("VOD_RECONCILE_DELAY", "0", lambda s: s.chat.reconcile_delay, timedelta(0)),
+        ("TWITCH_IRC_URL", "irc://127.0.0.1:6667", lambda s: s.twitch.irc_url, "irc://127.0.0.1:6667"),
+        ("TWITCH_IRC_URL", "ircs://[::1]:6697", lambda s: s.twitch.irc_url, "ircs://[::1]:6697"),
         ("VOD_CATALOG_MAX", "0", lambda s: s.catalog.max_vods, None),
         ("VOD_CATALOG_MAX", "250", lambda s: s.catalog.max_vods, 250),
         ("RETENTION_KEEP_DAYS", "0", lambda s: s.retention.keep_days, None),
@@ -119,6 +124,46 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 )  # fmt: skip
 def test_good_values_are_read(name: str, text: str, read: Callable[[Settings], object], value: object) -> None:
     assert read(load_settings({name: text})) == value
+
+
+MANUAL = {"TWITCH_CHANNEL": "one", "TWITCH_VOD_ID": "123", "TWITCH_VOD_START": "2026-11-23T14:37:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-23T14:37:00Z", datetime(2026, 11, 23, 14, 37, tzinfo=UTC)),
+        ("2026-11-23 15:37+01:00", datetime(2026, 11, 23, 14, 37, tzinfo=UTC)),
+        ("2026-11-23t14:37:00.25z", datetime(2026, 11, 23, 14, 37, 0, 250_000, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_read_with_its_zone(text: str, moment: datetime) -> None:
+    assert load_settings(MANUAL | {"TWITCH_VOD_START": text}).chat.vod_start == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-23T14:37:00", "2026-13-01T00:00:00Z", "now", "14:37Z", "0001-01-01T00:00+23:59"]
+)
+def test_a_moment_that_is_none_is_told_in_one_sentence(text: str) -> None:
+    (told,) = problems(**MANUAL | {"TWITCH_VOD_START": text})
+    assert told.startswith(f'TWITCH_VOD_START is "{text}" but must be a time with its zone')
+
+
+def test_an_address_is_no_vod_id() -> None:
+    (told,) = problems(**MANUAL | {"TWITCH_VOD_ID": "https://www.twitch.tv/videos/123"})
+    assert told.endswith("but must be the id of a Twitch VOD, such as 2345678901 (the digits of its address).")
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("TWITCH_VOD_START", "TWITCH_VOD_ID is set but TWITCH_VOD_START is not; they belong together."),
+        ("TWITCH_VOD_ID", "TWITCH_VOD_START is set but TWITCH_VOD_ID is not; they belong together."),
+        ("TWITCH_CHANNEL", "TWITCH_VOD_ID is set but TWITCH_CHANNEL is not; it says whose chat is recorded."),
+    ],
+)
+def test_recording_into_a_vod_needs_all_three(missing: str, sentence: str) -> None:
+    assert problems(**{name: text for name, text in MANUAL.items() if name != missing}) == [sentence]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +200,12 @@ def test_good_values_are_read(name: str, text: str, read: Callable[[Settings], o
         ("TWITCH_API_URL", "https://ho st/", "must be a web address such as"),
         ("TWITCH_API_URL", "https://[::1", "must be a web address such as"),
         ("TWITCH_API_URL", "https://h/?x=1", "without ? and #."),
+        ("TWITCH_IRC_URL", "https://irc.chat.twitch.tv", "must be a chat address such as ircs://"),
+        ("TWITCH_IRC_URL", "ircs://irc.chat.twitch.tv", "must be a chat address such as ircs://"),
+        ("TWITCH_IRC_URL", "ircs://:6697", "with a host and a port."),
+        ("TWITCH_IRC_URL", "ircs://h:0", "with a host and a port."),
+        ("TWITCH_IRC_URL", "ircs://h:99999", "with a port from 0 to 65535."),
+        ("TWITCH_IRC_URL", "ircs://me:pw@h:6697", "must be a chat address such as ircs://"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://h", "must be a web address such as"),
         ("HTTP_ADDR", "8080", "must be host:port or :port"),
         ("HTTP_ADDR", ":http", "must be host:port or :port"),

@@ -65,6 +65,8 @@ def upgrade() -> None:
         sa.Column("skip_upload", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("generation", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("completeness", sa.Float(), nullable=True),
+        sa.Column("chat_completeness", sa.Float(), nullable=True),
+        sa.Column("chat_messages", sa.BigInteger(), nullable=True),
         sa.Column("fresh", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("created_at", time, nullable=False, server_default=now),
         sa.Column("updated_at", time, nullable=False, server_default=now),
@@ -191,6 +193,7 @@ def _create_index(name: str, table: str, columns: list[str | sa.TextClause], *, 
 
 _DUE_STAGE = (
     "CASE"
+    " WHEN substr(twitch_vod_id, 1, 5) = 'live-' THEN NULL"
     " WHEN processed = 1 THEN CASE WHEN download_state = 'done' AND stage = 'tidy' THEN 'tidy' END"
     " WHEN download_state IN ('done', 'failed', 'parked', 'canceled') AND processing_error IS NULL THEN 'capture'"
     " WHEN download_state IN ('downloading', 'verifying') THEN 'capture'"
@@ -218,4 +221,6 @@ _COUNTS = (
     "errored",
     "canceled",
     "incomplete",
+    "placeholders",
+    "unmatched",
 )
