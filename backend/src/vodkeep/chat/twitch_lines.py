@@ -136,7 +136,7 @@ def _happened(line: Line, channel: str, sent_ms: int) -> ChatMessage:
 
 def _announced(line: Line, channel: str, sent_ms: int) -> ChatMessage:
     """NOTICE."""
-    extra = {"type": found} if (found := line.tags.get("msg-id")) else {}
+    extra: dict[str, object] = {"type": found} if (found := line.tags.get("msg-id")) else {}
     return _event(Kind.NOTICE, line, channel, sent_ms, extra, body=line.params[1] if len(line.params) > 1 else "")
 
 
