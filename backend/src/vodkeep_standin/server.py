@@ -22,6 +22,7 @@ from vodkeep_standin.control.requests import request_routes
 from vodkeep_standin.control.videos import ROUTES as CONTROL_ROUTES
 from vodkeep_standin.edge.endpoints import ROUTES as EDGE_ROUTES
 from vodkeep_standin.edge.pictures import ROUTES as PICTURE_ROUTES
+from vodkeep_standin.emotes.endpoints import ROUTES as EMOTE_ROUTES
 from vodkeep_standin.faults.registry import Faults
 from vodkeep_standin.gql.endpoint import ROUTES as GQL_ROUTES
 from vodkeep_standin.helix.streams import ROUTES as STREAM_ROUTES
@@ -47,6 +48,7 @@ RESOURCES: list[Route] = [
     *USER_ROUTES,
     *VIDEO_ROUTES,
     *STREAM_ROUTES,
+    *EMOTE_ROUTES,
     *OAUTH_ROUTES,
     *GQL_ROUTES,
     *USHER_ROUTES,
@@ -88,6 +90,11 @@ class Standin:
             "TWITCH_API_URL": f"{self.http_url}/helix",
             "TWITCH_AUTH_URL": f"{self.http_url}/oauth2",
             "TWITCH_GQL_URL": f"{self.http_url}/gql",
+            "TWITCH_CDN_URL": self.http_url,
+            "BTTV_API_URL": f"{self.http_url}/bttv/3",
+            "BTTV_CDN_URL": f"{self.http_url}/bttv",
+            "FFZ_API_URL": f"{self.http_url}/ffz/v1",
+            "SEVENTV_API_URL": f"{self.http_url}/7tv/v3",
             "YTDLP_ARGS": shlex.join(self.ytdlp_args()),
             "SSL_CERT_FILE": str(self.ca_path),
         }

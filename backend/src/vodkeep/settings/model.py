@@ -145,6 +145,36 @@ class ChatSettings(Group):
     )
 
 
+class EmoteSettings(Group):
+    """Where the emotes and badges that chat shows are kept from."""
+
+    title: ClassVar[str] = "Emotes"
+
+    enabled: forms.Switch = _variable(
+        "CHAT_EMOTES", "1", "Keep the images of emotes and badges, so that chat can be replayed as it looked, offline."
+    )
+    twitch_cdn_url: forms.WebUrl = _variable(
+        "TWITCH_CDN_URL", "https://static-cdn.jtvnw.net", "Base address of Twitch's emote images."
+    )
+    bttv_api_url: forms.WebUrl = _variable(
+        "BTTV_API_URL", "https://api.betterttv.net/3", "Base address of BetterTTV's emote sets."
+    )
+    bttv_cdn_url: forms.WebUrl = _variable(
+        "BTTV_CDN_URL", "https://cdn.betterttv.net", "Base address of BetterTTV's emote images."
+    )
+    ffz_api_url: forms.WebUrl = _variable(
+        "FFZ_API_URL", "https://api.frankerfacez.com/v1", "Base address of FrankerFaceZ's emote sets."
+    )
+    seventv_api_url: forms.WebUrl = _variable(
+        "SEVENTV_API_URL", "https://7tv.io/v3", "Base address of 7TV's emote sets."
+    )
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All of them; with the providers' own image hosts, these are the only addresses that are asked."""
+        return (self.twitch_cdn_url, self.bttv_api_url, self.bttv_cdn_url, self.ffz_api_url, self.seventv_api_url)
+
+
 class CatalogSettings(Group):
     """How far back a channel's VODs are looked for."""
 
@@ -476,6 +506,7 @@ class Settings(BaseSettings):
 
     twitch: TwitchSettings
     chat: ChatSettings
+    emotes: EmoteSettings
     catalog: CatalogSettings
     storage: StorageSettings
     database: DatabaseSettings

@@ -7,14 +7,14 @@ from typing import Literal
 from vodkeep_standin.faults.base import Fault, Firing
 from vodkeep_standin.serving.call import Call, FileBody, Reply, text_reply
 
-GarbageForm = Literal["html", "random", "empty", "flipped"]
+GarbageForm = Literal["html", "svg", "random", "empty", "flipped"]
 
 
 class Garbage(Fault, frozen=True, tag="garbage"):
     """Replace the body of a good reply; status and headers stay believable.
 
-    ``form``: ``html`` (a captive portal's page), ``random`` (as many random bytes as the body had), ``empty``, or
-    ``flipped`` (the body with one byte changed in the middle).
+    ``form``: ``html`` (a captive portal's page), ``svg`` (a drawing with a script in it), ``random`` (as many random
+    bytes as the body had), ``empty``, or ``flipped`` (the body with one byte changed in the middle).
     """
 
     form: GarbageForm = "html"
@@ -25,6 +25,9 @@ class Garbage(Fault, frozen=True, tag="garbage"):
             return reply
         if self.form == "html":
             return text_reply("<!doctype html><title>Wi-Fi</title><h1>Please sign in</h1>\n", "text/html")
+        if self.form == "svg":
+            drawing = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>\n'
+            return text_reply(drawing, "image/svg+xml")
         if self.form == "empty":
             reply.body = b""
         elif self.form == "random":

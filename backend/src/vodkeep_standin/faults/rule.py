@@ -7,12 +7,15 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from vodkeep_standin.faults.bandwidth import Bandwidth
+from vodkeep_standin.faults.content_type import ContentType
 from vodkeep_standin.faults.expired import ExpiredPlayback
 from vodkeep_standin.faults.garbage import Garbage
 from vodkeep_standin.faults.gql_comments import GqlComments
 from vodkeep_standin.faults.gql_errors import GqlErrors
 from vodkeep_standin.faults.helix_body import HelixBody
 from vodkeep_standin.faults.latency import Latency
+from vodkeep_standin.faults.oversized import Oversized
+from vodkeep_standin.faults.redirect import Redirect
 from vodkeep_standin.faults.reset import Reset
 from vodkeep_standin.faults.stall import Stall
 from vodkeep_standin.faults.status import Status
@@ -33,6 +36,9 @@ AnyFault = (
     | HelixBody
     | GqlErrors
     | GqlComments
+    | ContentType
+    | Oversized
+    | Redirect
 )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vodkeep_standin.emotes.model import EmoteCatalog, builtin_emotes
 from vodkeep_standin.media.recipe import Recipe
 from vodkeep_standin.scenario.chat import VideoChat
 
@@ -130,12 +131,15 @@ class Scenario:
     client_secret: str = "st4ndin0s3cr3t0for0vodkeep0000"  # noqa: S105 - of a pretended application
     rate_limit_points: int = 800
     """Helix points per minute and client."""
+    emotes: EmoteCatalog = field(default_factory=EmoteCatalog)
     app_token_lifetime_s: int = 5_011_271
     playback_token_lifetime_s: int = 1_200
 
     @classmethod
     def of(cls, name: str, channels: Iterable[Channel], videos: Iterable[Video] = (), **rest: Any) -> Scenario:
         """A scenario of these channels and videos; ``rest`` sets the other fields."""
+        channels = tuple(channels)
+        rest.setdefault("emotes", builtin_emotes([channel.id for channel in channels]))
         return cls(
             name=name,
             channels={channel.login: channel for channel in channels},
