@@ -12,6 +12,7 @@ CHAT = SchemaLine(
     version_table="alembic_version_chat",
     metadata=metadata,
     prefixes=("chat", "emote"),
+    foreign=("chat_search",),  # the search index, which chat/search_index.py makes
 )
 """The revisions of chat's tables, for ``db.migrate`` and ``db.wait``."""
 

@@ -38,13 +38,20 @@ chat_session = Table(
     Column("ended_ms", BigInteger, nullable=True),
     Column("last_ms", BigInteger, nullable=True),  # `sent_ms` of its latest message
     Column("messages", BigInteger, nullable=False, server_default=text("0")),
-    # Up to this id its messages are in the search index.
+    # Grows with every transaction that adds, changes or removes messages of it.
+    Column("revision", BigInteger, nullable=False, server_default=text("0")),
+    # Up to this id its messages are in the search index; what came in below is in chat_index_queue.
     Column("fts_upto_id", BigInteger, nullable=False, server_default=text("0")),
+    # 1: there may be messages above that.
+    Column("index_due", SmallInteger, nullable=False, server_default=text("0")),
     # Who wrote its messages last. A recorder that finds another name here looks at what is there before it writes.
     Column("writer", Text, nullable=False, server_default=""),
     Unique("channel", "stream_id"),
     Index("ix_chat_session_vod_id", "vod_id"),
     Index("ix_chat_session_state_channel", "state", "channel"),
+    Index(
+        "ix_chat_session_index_due", "id", sqlite_where=text("index_due = 1"), postgresql_where=text("index_due = 1")
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -95,6 +102,16 @@ chat_clear = Table(
     Column("target_msg_id", LargeBinary, nullable=True),
     Column("target_user_id", Text, nullable=True),
     Column("seconds", BigInteger, nullable=True),  # of a timeout; NULL: for good
+    Index("ix_chat_clear_target_user_id_id", "target_user_id", "id"),
+    Index("ix_chat_clear_target_msg_id", "target_msg_id"),
+)
+
+# Messages that came in at or below their session's `fts_upto_id`, and are not in the search index yet. The index itself
+# is no table of Alembic's: chat/search_index.py makes it, for it differs with what the database can do.
+chat_index_queue = Table(
+    "chat_index_queue",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),  # of the chat_message
 )
 
 # When a recorder was really in a channel.

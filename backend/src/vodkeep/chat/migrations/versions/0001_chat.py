@@ -34,7 +34,9 @@ def upgrade() -> None:
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_ms", sa.BigInteger(), nullable=True),
         sa.Column("messages", sa.BigInteger(), nullable=False, server_default=zero),
+        sa.Column("revision", sa.BigInteger(), nullable=False, server_default=zero),
         sa.Column("fts_upto_id", sa.BigInteger(), nullable=False, server_default=zero),
+        sa.Column("index_due", sa.SmallInteger(), nullable=False, server_default=zero),
         sa.Column("writer", sa.Text(), nullable=False, server_default=""),
         sa.PrimaryKeyConstraint("id", name="pk_chat_session"),
         sa.UniqueConstraint("channel", "stream_id", name="uq_chat_session_channel_stream_id"),
@@ -42,6 +44,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_chat_session_vod_id", "chat_session", ["vod_id"])
     op.create_index("ix_chat_session_state_channel", "chat_session", ["state", "channel"])
+    due = sa.text("index_due = 1")
+    op.create_index("ix_chat_session_index_due", "chat_session", ["id"], sqlite_where=due, postgresql_where=due)
     op.create_table(
         "chat_message",
         sa.Column("id", number, nullable=False, autoincrement=False),
@@ -82,6 +86,13 @@ def upgrade() -> None:
         sa.Column("seconds", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_chat_clear"),
     )
+    op.create_index("ix_chat_clear_target_user_id_id", "chat_clear", ["target_user_id", "id"])
+    op.create_index("ix_chat_clear_target_msg_id", "chat_clear", ["target_msg_id"])
+    op.create_table(
+        "chat_index_queue",
+        sa.Column("id", number, nullable=False, autoincrement=False),
+        sa.PrimaryKeyConstraint("id", name="pk_chat_index_queue"),
+    )
     op.create_table(
         "chat_spans",
         sa.Column("id", number, nullable=False, autoincrement=True),
@@ -106,5 +117,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("chat_journal", "chat_spans", "chat_clear", "chat_bucket", "chatter", "chat_message", "chat_session"):
+    # Made beside the revisions, by chat/search_index.py.
+    op.execute("DROP TABLE IF EXISTS chat_search")
+    for name in (
+        *("chat_journal", "chat_spans", "chat_index_queue", "chat_clear", "chat_bucket", "chatter", "chat_message"),
+        "chat_session",
+    ):
         op.drop_table(name)
