@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Text, any_, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vodkeep.db.tables import UtcDateTime, leases
@@ -78,12 +78,12 @@ class LeaseStore:
 
         A lease that ran out is still its last holder's while nobody else has taken it.
         """
-        statement = update(leases).where(*_of(holder, names)).values(expires_at=self._time(ttl))
-        return set(self._connection.execute(statement.returning(leases.c.name)).scalars())
+        statement = update(leases).where(*self._of(holder, names)).values(expires_at=self._time(ttl))
+        return set(self._connection.execute(statement.returning(leases.c.name)).scalars().all())
 
     def release(self, holder: str, names: Collection[str] | None = None) -> None:
         """Let go of what is the holder's: ``names``, or everything. The rows stay, so that tokens keep growing."""
-        statement = update(leases).where(*_of(holder, names))
+        statement = update(leases).where(*self._of(holder, names))
         self._connection.execute(statement.values(holder=_NOBODY, expires_at=self._time(), detail=""))
 
     def release_all(self) -> None:
@@ -112,6 +112,15 @@ class LeaseStore:
         # SQLite has one writer, and this transaction is it.
         return self._connection.execute(query.with_for_update(read=True)).first() is not None
 
+    def _of(self, holder: str, names: Collection[str] | None) -> list[ColumnElement[bool]]:
+        mine = leases.c.holder == holder
+        if names is None:
+            return [mine]
+        if self._on_sqlite:
+            return [mine, leases.c.name.in_(names)]
+        # A thousand parameters, every two seconds, would cost more than the statement itself.
+        return [mine, leases.c.name == any_(literal(list(names), postgresql.ARRAY(Text)))]
+
     def _time(self, later: timedelta = timedelta()) -> ColumnElement[datetime]:
         """The database's clock plus ``later``, and not the time at which the transaction began."""
         seconds = later.total_seconds()
@@ -123,8 +132,3 @@ class LeaseStore:
 
 
 _COLUMNS = (leases.c.name, leases.c.holder, leases.c.token, leases.c.expires_at, leases.c.detail)
-
-
-def _of(holder: str, names: Collection[str] | None) -> list[ColumnElement[bool]]:
-    mine = leases.c.holder == holder
-    return [mine] if names is None else [mine, leases.c.name.in_(names)]

@@ -43,7 +43,7 @@ class HealthStore:
             select(kv.c.channel, kv.c.key, kv.c.value).where(kv.c.key.in_([STATE, FAILURES, OPEN_UNTIL]))
         )
         values: dict[str, dict[str, str]] = {}
-        for channel, key, value in rows:
+        for channel, key, value in rows.all():
             values.setdefault(channel, {})[key] = value
         return {channel: _breaker(found) for channel, found in values.items()}
 
@@ -94,7 +94,7 @@ class HealthStore:
             )
         )
         found: dict[str, dict[str, float]] = {}
-        for channel, key, value in rows:
+        for channel, key, value in rows.all():
             number = _number(value)
             if number is not None:
                 found.setdefault(channel, {})[key] = number

@@ -385,7 +385,7 @@ class QueueStore:
     def depths(self) -> dict[str, int]:
         """Unprocessed items per channel; a channel without any is absent."""
         query = select(queue_counts.c.channel, _UNPROCESSED).where(_UNPROCESSED > 0)
-        return {row[0]: row[1] for row in self._connection.execute(query)}
+        return {row[0]: row[1] for row in self._connection.execute(query).all()}
 
     def depth(self) -> int:
         """Unprocessed items of all channels."""
@@ -714,7 +714,7 @@ class QueueStore:
         return rows[0] if rows else None
 
     def _items(self, query: Select[Any]) -> list[QueueItem]:
-        return [_item(row) for row in self._connection.execute(query).mappings()]
+        return [_item(row) for row in self._connection.execute(query).mappings().all()]
 
     def _summaries(self, query: Select[Any]) -> list[ItemSummary]:
         return [_summary(row) for row in self._connection.execute(query).mappings()]
@@ -753,7 +753,7 @@ class QueueStore:
 
     def _counts(self, channel: str | None) -> dict[str, QueueCounts]:
         query = _COUNTS if channel is None else _COUNTS.where(queue_counts.c.channel == channel)
-        counts = {login: _tallied(*figures) for login, *figures in self._connection.execute(query)}
+        counts = {login: _tallied(*figures) for login, *figures in self._connection.execute(query).all()}
         return {login: each for login, each in counts.items() if each.depth or each.processed or each.placeholders}
 
 

@@ -259,7 +259,7 @@ class DatabaseStatusReader:
         averages = health.load_averages()
         names: dict[str, str | None] = {
             row.login: row.display_name
-            for row in unit.connection.execute(select(channels.c.login, channels.c.display_name))
+            for row in unit.connection.execute(select(channels.c.login, channels.c.display_name)).all()
         }
         others = sorted({*counts, *names, *(b for b in breakers if b)} - set(self._kept_channels))
         return Figures(
