@@ -138,3 +138,87 @@ chat_journal = Table(
     Column("file", Text, nullable=False),
     Column("position", BigInteger, nullable=False),  # bytes
 )
+
+# --- emotes and badges (chat/vault) ---------------------------------------------------------------------------
+
+# Each image once, whoever uses it; its bytes are in DATA_DIR/.emotes.
+emote_image = Table(
+    "emote_image",
+    metadata,
+    Column("hash", Text, primary_key=True),  # BLAKE3, 64 hex digits
+    Column("media_type", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("animated", SmallInteger, nullable=False),  # 0 or 1
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("stored_ms", BigInteger, nullable=False),
+)
+
+# An address at a provider, which never changes its image: another image is another address.
+emote_asset = Table(
+    "emote_asset",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("url", Text, nullable=False),
+    Column("hash", Text, nullable=True),  # of its image, once it is kept
+    Column("state", Text, nullable=False, server_default="wanted"),  # or "kept", "refused"
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("not_before_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("reason", Text, nullable=False, server_default=""),  # why the last try failed
+    Unique("url"),
+    Index("ix_emote_asset_state_not_before_ms", "state", "not_before_ms"),
+    Index("ix_emote_asset_hash", "hash"),
+    sqlite_autoincrement=True,
+)
+
+emote_set = Table(
+    "emote_set",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", Text, nullable=False),  # chat.vault.model.Provider
+    Column("kind", Text, nullable=False),  # "emote" or "badge"
+    Column("channel_id", Text, nullable=False),  # broadcaster id; empty: holds everywhere
+    Column("first_ms", BigInteger, nullable=True),  # of its first snapshot
+    Column("checked_ms", BigInteger, nullable=True),  # of its latest
+    Column("empty_ms", BigInteger, nullable=True),  # since when it has been said to be empty, which is not yet believed
+    Unique("provider", "kind", "channel_id"),
+    sqlite_autoincrement=True,
+)
+
+# What a code meant, and from when to when.
+emote_entry = Table(
+    "emote_entry",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("set_id", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("ref", Text, nullable=False),  # the provider's id
+    Column("asset_id", BigInteger, nullable=False),
+    Column("zero_width", SmallInteger, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("valid_from_ms", BigInteger, nullable=False),
+    Column("valid_to_ms", BigInteger, nullable=True),  # NULL: still
+    Index("ix_emote_entry_set_id_code", "set_id", "code"),
+    Index("ix_emote_entry_asset_id", "asset_id"),
+    sqlite_autoincrement=True,
+)
+
+# Twitch's emotes that occur in the messages of a session, whosever they are.
+emote_used = Table(
+    "emote_used",
+    metadata,
+    Column("session_id", Integer, primary_key=True, autoincrement=False),
+    Column("ref", Text, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("asset_id", BigInteger, nullable=False),
+    Index("ix_emote_used_asset_id", "asset_id"),
+)
+
+# Up to which message a session has been looked through for them.
+emote_scan = Table(
+    "emote_scan",
+    metadata,
+    Column("session_id", Integer, primary_key=True, autoincrement=False),
+    Column("upto_id", BigInteger, nullable=False),
+    Column("done", SmallInteger, nullable=False),  # 1: the session has ended, and all of it was looked through
+)

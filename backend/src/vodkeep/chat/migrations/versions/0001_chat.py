@@ -1,4 +1,4 @@
-"""Sessions, messages, chatters, activity, moderation, presence and the journal's position.
+"""Sessions, messages, chatters, activity, moderation, presence, the journal's position, emotes and badges.
 
 Revision: 0001
 """
@@ -114,12 +114,88 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("recorder", name="pk_chat_journal"),
     )
+    _create_emote_tables(number, zero)
+
+
+def _create_emote_tables(number: sa.types.TypeEngine[int], zero: sa.TextClause) -> None:
+    op.create_table(
+        "emote_image",
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("media_type", sa.Text(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("animated", sa.SmallInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("stored_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name="pk_emote_image"),
+    )
+    op.create_table(
+        "emote_asset",
+        sa.Column("id", number, nullable=False, autoincrement=True),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False, server_default="wanted"),
+        sa.Column("attempts", sa.Integer(), nullable=False, server_default=zero),
+        sa.Column("not_before_ms", sa.BigInteger(), nullable=False, server_default=zero),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.PrimaryKeyConstraint("id", name="pk_emote_asset"),
+        sa.UniqueConstraint("url", name="uq_emote_asset_url"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_emote_asset_state_not_before_ms", "emote_asset", ["state", "not_before_ms"])
+    op.create_index("ix_emote_asset_hash", "emote_asset", ["hash"])
+    op.create_table(
+        "emote_set",
+        sa.Column("id", sa.Integer(), nullable=False, autoincrement=True),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("channel_id", sa.Text(), nullable=False),
+        sa.Column("first_ms", sa.BigInteger(), nullable=True),
+        sa.Column("checked_ms", sa.BigInteger(), nullable=True),
+        sa.Column("empty_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_emote_set"),
+        sa.UniqueConstraint("provider", "kind", "channel_id", name="uq_emote_set_provider_kind_channel_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "emote_entry",
+        sa.Column("id", number, nullable=False, autoincrement=True),
+        sa.Column("set_id", sa.Integer(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("asset_id", sa.BigInteger(), nullable=False),
+        sa.Column("zero_width", sa.SmallInteger(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("valid_from_ms", sa.BigInteger(), nullable=False),
+        sa.Column("valid_to_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_emote_entry"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_emote_entry_set_id_code", "emote_entry", ["set_id", "code"])
+    op.create_index("ix_emote_entry_asset_id", "emote_entry", ["asset_id"])
+    op.create_table(
+        "emote_used",
+        sa.Column("session_id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("asset_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("session_id", "ref", name="pk_emote_used"),
+    )
+    op.create_index("ix_emote_used_asset_id", "emote_used", ["asset_id"])
+    op.create_table(
+        "emote_scan",
+        sa.Column("session_id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("upto_id", sa.BigInteger(), nullable=False),
+        sa.Column("done", sa.SmallInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("session_id", name="pk_emote_scan"),
+    )
 
 
 def downgrade() -> None:
     # Made beside the revisions, by chat/search_index.py.
     op.execute("DROP TABLE IF EXISTS chat_search")
     for name in (
+        *("emote_scan", "emote_used", "emote_entry", "emote_set", "emote_asset", "emote_image"),
         *("chat_journal", "chat_spans", "chat_index_queue", "chat_clear", "chat_bucket", "chatter", "chat_message"),
         "chat_session",
     ):
