@@ -13,12 +13,14 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from vodkeep_standin.clock import StandinClock
 from vodkeep_standin.control.faults import fault_routes
 from vodkeep_standin.control.requests import request_routes
+from vodkeep_standin.control.streams import ROUTES as LIVE_ROUTES
 from vodkeep_standin.control.videos import ROUTES as CONTROL_ROUTES
 from vodkeep_standin.edge.endpoints import ROUTES as EDGE_ROUTES
 from vodkeep_standin.edge.pictures import ROUTES as PICTURE_ROUTES
@@ -32,7 +34,7 @@ from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
 from vodkeep_standin.oauth.tokens import ROUTES as OAUTH_ROUTES
 from vodkeep_standin.scenario.builtin import scenario_named
-from vodkeep_standin.scenario.model import Scenario, Video
+from vodkeep_standin.scenario.model import Scenario, Stream, Video
 from vodkeep_standin.serving.http import HttpFront
 from vodkeep_standin.serving.proxy import CertificateAuthority, Proxy
 from vodkeep_standin.serving.requestlog import KEPT, RequestLog
@@ -118,6 +120,14 @@ class Standin:
         """End a recording."""
         self.world.finish(video_id)
 
+    def start_stream(self, login: str, **options: Any) -> Stream:
+        """Let a channel be live without a video; ``options`` are those of ``World.start_stream``."""
+        return self.world.start_stream(login, **options)
+
+    def stop_stream(self, login: str) -> None:
+        """End such a stream."""
+        self.world.stop_stream(login)
+
     def put_video(self, video: Video) -> None:
         """Add or replace a video. Blocks while its media is built, if nobody has built it before."""
         self.world.media.ensure(video.recipe)
@@ -160,7 +170,7 @@ async def running_standin(
     log = RequestLog(kept_requests)
     authority = CertificateAuthority()
     world = World(scenario, StandinClock(speed=speed), media, base_url="")
-    control = [*CONTROL_ROUTES, *fault_routes(faults), *request_routes(log)]
+    control = [*CONTROL_ROUTES, *LIVE_ROUTES, *fault_routes(faults), *request_routes(log)]
     targets = Targets(RESOURCES)
     front = HttpFront(world, RESOURCES, control, targets, faults, log)
     proxy = Proxy(authority, front.server, targets)

@@ -20,7 +20,7 @@ from vodkeep_standin.helix.budget import PointBucket
 from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
 from vodkeep_standin.scenario.chat import ChatLine, ChatScript, VideoChat
-from vodkeep_standin.scenario.model import Channel, Scenario, Video
+from vodkeep_standin.scenario.model import Channel, Scenario, Stream, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,11 @@ class World:
         self.grants: dict[str, Grant] = {}
         self.said: dict[str, list[tuple[datetime, ChatLine]]] = {}
         """By channel: what was said over IRC beside the script, and when; the comments of its videos hold it too."""
+        self.streams: dict[str, Stream] = {}
+        """By channel: streams that were started by control; who has none is live while a video of theirs records."""
         self._scripts: dict[tuple[str, float, VideoChat], ChatScript] = {}
+        self._past_streams: dict[str, Stream] = {}
+        self._streams_made = 0
         self._began: dict[str, datetime] = {}
         self._finished: dict[str, float] = {}
         for video in list(scenario.videos.values()):
@@ -116,6 +120,43 @@ class World:
         if video.listed_duration_s is not None:
             return float(video.listed_duration_s)
         return self.window(video).duration_s
+
+    def start_stream(
+        self, login: str, *, stream_id: str | None = None, title: str = "Live now", started_s_ago: float = 0
+    ) -> Stream:
+        """Let a channel be live until it is stopped; no video comes of it by itself. Raises ``KeyError``.
+
+        With the id of a stream before, it is that one, which flaps or goes on; a new id is made up for a new one.
+        """
+        channel = self.scenario.channels[login]
+        started_at = (self.clock.now() - timedelta(seconds=started_s_ago)).replace(microsecond=0)
+        if stream_id is None:
+            self._streams_made += 1
+            stream_id = str(43_000_000_000 + self._streams_made)
+        known = self._past_streams.get(stream_id)
+        stream = Stream(stream_id, channel.login, known.started_at if known is not None else started_at, title)
+        self.streams[login] = self._past_streams[stream_id] = stream
+        return stream
+
+    def stop_stream(self, login: str) -> None:
+        """End what was started. Raises ``KeyError`` when the channel has no such stream."""
+        del self.streams[login]
+
+    def stream_of(self, channel: Channel) -> Stream | None:
+        """The stream of the channel if it is live."""
+        if (started := self.streams.get(channel.login)) is not None:
+            return started
+        video = self.live_video(channel)
+        if video is None:
+            return None
+        return Stream(
+            video.stream_id or video.id,
+            channel.login,
+            video.created_at,
+            video.title,
+            video.view_count,
+            video.chapters[-1] if video.chapters else None,
+        )
 
     def live_video(self, channel: Channel) -> Video | None:
         """The video the channel is recording right now."""

@@ -7,7 +7,7 @@ from typing import Any
 from vodkeep_standin.helix.gate import guarded
 from vodkeep_standin.helix.parameters import BadParameter, page, values
 from vodkeep_standin.helix.shapes import cursor, timestamp
-from vodkeep_standin.scenario.model import Channel, Video
+from vodkeep_standin.scenario.model import Channel, Stream
 from vodkeep_standin.serving.call import Call, Reply, helix_problem, json_reply
 from vodkeep_standin.serving.routes import Route, route
 
@@ -27,32 +27,32 @@ async def streams(call: Call) -> Reply:
     else:
         wanted = list(scenario.channels.values())
     channels = [channel for channel in dict.fromkeys(wanted) if channel is not None]
-    live = [(channel, found) for channel in channels if (found := call.world.live_video(channel)) is not None]
+    live = [(channel, found) for channel in channels if (found := call.world.stream_of(channel)) is not None]
     shown = live[offset : offset + count]
     more = offset + len(shown) < len(live)
     return json_reply(
         {
-            "data": [stream(channel, recording) for channel, recording in shown],
+            "data": [_stream(channel, found) for channel, found in shown],
             "pagination": {"cursor": cursor(offset + len(shown))} if more else {},
         }
     )
 
 
-def stream(channel: Channel, recording: Video) -> dict[str, Any]:
+def _stream(channel: Channel, live: Stream) -> dict[str, Any]:
     """A stream as Helix writes it."""
-    game = recording.chapters[-1] if recording.chapters else None
+    game = live.game
     preview = f"https://static-cdn.jtvnw.net/previews-ttv/live_user_{channel.login}-{{width}}x{{height}}.jpg"
     return {
-        "id": recording.stream_id or recording.id,
+        "id": live.id,
         "user_id": channel.id,
         "user_login": channel.login,
         "user_name": channel.display_name,
         "game_id": game.game_id if game else "",
         "game_name": game.title if game else "",
         "type": "live",
-        "title": recording.title,
-        "viewer_count": recording.view_count,
-        "started_at": timestamp(recording.created_at),
+        "title": live.title,
+        "viewer_count": live.view_count,
+        "started_at": timestamp(live.started_at),
         "language": channel.language,
         "thumbnail_url": preview,
         "tag_ids": [],

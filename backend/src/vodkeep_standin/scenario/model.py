@@ -62,6 +62,19 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """A channel that is live now, with or without a video that records it."""
+
+    id: str
+    channel: str
+    """Login."""
+    started_at: datetime
+    title: str = "Live now"
+    view_count: int = 321
+    game: Chapter | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
     """One video of a channel."""
 

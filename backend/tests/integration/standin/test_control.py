@@ -49,6 +49,9 @@ def test_faults_over_http(http: urllib3.PoolManager, standin: Standin) -> None:
         pytest.param("POST", f"videos/{ids.PLAIN}", b'{"title":5}', 400, id="title is no text"),
         pytest.param("POST", "videos", b'{"id":"5"}', 400, id="half a video"),
         pytest.param("POST", "clock", b'{"seconds":"soon"}', 400, id="no number"),
+        pytest.param("POST", "streams", b'{"channel":"nobody"}', 400, id="nobody of that name"),
+        pytest.param("POST", "streams", b'{"channel":"lumen_plays","for":5}', 400, id="unknown member of a stream"),
+        pytest.param("DELETE", f"streams/{ids.OTHER_CHANNEL}", b"", 404, id="not live"),
         pytest.param("GET", "nothing", b"", 404, id="unknown control"),
         pytest.param("PUT", "faults", b"", 405, id="wrong method"),
     ],
@@ -106,3 +109,28 @@ def test_tokens_are_revoked(http: urllib3.PoolManager, standin: Standin) -> None
     assert http.request("GET", address, headers=headers).status == 200
     control(http, standin, "DELETE", "tokens")
     assert http.request("GET", address, headers=headers).status == 401
+
+
+def test_a_channel_is_live_without_a_video_until_it_is_stopped(http: urllib3.PoolManager, standin: Standin) -> None:
+    wanted = {"channel": ids.OTHER_CHANNEL, "title": "hello", "started_s_ago": 90}
+    first = control(http, standin, "POST", "streams", wanted)
+    assert isinstance(first, dict)
+    assert standin.world.stream_of(standin.scenario.channels[ids.OTHER_CHANNEL]) is not None
+    listed = control(http, standin, "GET", "streams")
+    assert isinstance(listed, dict)
+    assert [(each["id"], each["title"]) for each in listed["streams"]] == [(first["id"], "hello")]
+    control(http, standin, "DELETE", f"streams/{ids.OTHER_CHANNEL}")
+    assert control(http, standin, "GET", "streams") == {"streams": []}
+    assert standin.world.stream_of(standin.scenario.channels[ids.OTHER_CHANNEL]) is None
+
+
+def test_a_stream_that_is_started_again_with_its_id_is_the_same(http: urllib3.PoolManager, standin: Standin) -> None:
+    first = standin.start_stream(ids.OTHER_CHANNEL)
+    standin.stop_stream(ids.OTHER_CHANNEL)
+    standin.advance(30)
+    again = standin.start_stream(ids.OTHER_CHANNEL, stream_id=first.id)
+    standin.stop_stream(ids.OTHER_CHANNEL)
+    standin.advance(30)
+    another = standin.start_stream(ids.OTHER_CHANNEL)
+    assert again == first
+    assert (another.id != first.id, (another.started_at - first.started_at).total_seconds()) == (True, 60)

@@ -149,7 +149,8 @@ def test_a_window_shorter_than_the_delay_still_has_one_look() -> None:
 
 
 def test_the_looks_come_after_the_delay_and_again_until_the_window_closes() -> None:
-    moments, now = [], START
+    moments: list[datetime] = []
+    now = START
     for _ in range(60):
         if step(START, now, delay=DELAY, window=WINDOW, looked=bool(moments)) is Step.GIVE_UP:
             break
