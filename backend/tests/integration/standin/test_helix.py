@@ -267,6 +267,16 @@ def test_streams_lists_only_who_is_live(client: Client, standin: Standin) -> Non
     assert client.get("streams", wanted).json() == {"data": [], "pagination": {}}
 
 
+def test_a_stream_needs_no_video(client: Client, standin: Standin) -> None:
+    started = standin.start_stream(ids.OTHER_CHANNEL, title="only live")
+    wanted = [("user_login", ids.OTHER_CHANNEL)]
+    (live,) = client.get("streams", wanted).json()["data"]
+    assert (live["id"], live["title"], live["user_id"]) == (started.id, "only live", ids.OTHER_CHANNEL_ID)
+    assert live["started_at"] == f"{started.started_at:%Y-%m-%dT%H:%M:%SZ}"
+    standin.stop_stream(ids.OTHER_CHANNEL)
+    assert client.get("streams", wanted).json()["data"] == []
+
+
 def test_streams_takes_a_hundred_logins(client: Client) -> None:
     logins = [("user_login", f"user{number}") for number in range(99)]
     assert len(client.get("streams", [*logins, ("user_login", ids.CHANNEL)]).json()["data"]) == 1
