@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, or_, select, update
@@ -141,7 +141,7 @@ class SessionStore:
         return [_session(row) for row in self._connection.execute(query)]
 
 
-_COLUMNS = tuple(column for column in chat_session.c if column.name != "writer")
+_COLUMNS = tuple(chat_session.c[each.name] for each in fields(Session))
 
 
 def _query() -> Select[Any]:

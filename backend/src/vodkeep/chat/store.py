@@ -21,7 +21,7 @@ from sqlalchemy import Connection, case, func, select, text, update
 from vodkeep.chat.ids import LAST_OFFSET_MS, first_id, last_id, offset_of, pack_msg_id, pack_uuid
 from vodkeep.chat.model import ChatMessage, Chatter, Kind
 from vodkeep.chat.sessions import Session
-from vodkeep.chat.tables import chat_bucket, chat_clear, chat_message, chat_session, chatter
+from vodkeep.chat.tables import chat_bucket, chat_clear, chat_index_queue, chat_message, chat_session, chatter
 
 BUCKET_MS = 10_000
 """How much time one count of ``chat_bucket`` covers."""
@@ -72,11 +72,16 @@ class RecentIds:
 class Written:
     """What one call has written, if it is committed."""
 
-    rows: int = 0
-    said: int = 0  # of them, without events such as bans
+    numbers: list[int] = field(default_factory=list)  # of all rows
+    said: int = 0  # how many of them are what people said, and no events
     msg_ids: list[bytes] = field(default_factory=list)  # of all rows
     chatters: list[int] = field(default_factory=list)  # those that are stored now
     foreign: bool = False  # somebody else had written the session since
+
+    @property
+    def rows(self) -> int:
+        """How many messages and events."""
+        return len(self.numbers)
 
 
 class MessageWriter:
@@ -119,7 +124,8 @@ class MessageWriter:
         written = Written()
         if not fresh:
             return written
-        written.foreign = _hold(connection, session) != self._name
+        last_writer, indexed_upto = _hold(connection, session)
+        written.foreign = last_writer != self._name
         if written.foreign or merge:
             times = [message.sent_ms for message in fresh.values()]
             earliest = min(times) - (LOOK_BACK_MS if written.foreign else slack_ms)
@@ -134,6 +140,7 @@ class MessageWriter:
                 written.msg_ids.extend(there)
         if fresh:
             _insert(connection, session, fresh, odd, set() if written.foreign else self._chatters, written)
+            _queue_for_the_index(connection, [number for number in written.numbers if number <= indexed_upto])
         _count(connection, session, self._name, fresh.values(), written)
         return written
 
@@ -176,10 +183,16 @@ def load_ids(connection: Connection, session: Session, earliest_ms: int, latest_
     return {bytes(row[0]) for row in connection.execute(text(query), {"first": first, "last": last})}
 
 
-def _hold(connection: Connection, session: Session) -> str:
-    """Keep other writers out of the session until the commit; returns the name of the last one."""
-    query = select(chat_session.c.writer).where(chat_session.c.id == session.id).with_for_update()
-    return str(connection.execute(query).scalar_one())
+def _hold(connection: Connection, session: Session) -> tuple[str, int]:
+    """Keep other writers out of the session until the commit; returns the last one's name, and ``fts_upto_id``."""
+    query = select(chat_session.c.writer, chat_session.c.fts_upto_id).where(chat_session.c.id == session.id)
+    writer, indexed_upto = connection.execute(query.with_for_update()).one()
+    return writer, indexed_upto
+
+
+def _queue_for_the_index(connection: Connection, numbers: Iterable[int]) -> None:
+    """The index has gone past these before they came."""
+    _many(connection, "INSERT INTO chat_index_queue", chat_index_queue.c.keys(), [(number,) for number in numbers])
 
 
 def _count(
@@ -192,6 +205,8 @@ def _count(
         .values(
             writer=writer,
             messages=chat_session.c.messages + written.said,
+            revision=chat_session.c.revision + (1 if written.rows else 0),
+            index_due=1 if written.rows else chat_session.c.index_due,
             last_ms=case((func.coalesce(chat_session.c.last_ms, 0) < latest, latest), else_=chat_session.c.last_ms),
         )
     )
@@ -238,7 +253,7 @@ def _insert(
                 _extra(message, packed in odd),
             )
         )
-    written.rows = len(rows)
+    written.numbers = numbers
     written.said = buckets.total()
     written.msg_ids.extend(fresh)
     written.chatters.extend(chatters)

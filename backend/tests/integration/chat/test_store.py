@@ -22,7 +22,7 @@ from vodkeep.chat.ids import LAST_OFFSET_MS, MARGIN_MS, first_id, offset_of, pac
 from vodkeep.chat.model import ChatMessage, Kind, Source
 from vodkeep.chat.sessions import Session, SessionStore
 from vodkeep.chat.store import MessageWriter, RecentIds, insert_messages, merge_messages
-from vodkeep.chat.tables import chat_bucket, chat_clear, chat_message, chatter
+from vodkeep.chat.tables import chat_bucket, chat_clear, chat_index_queue, chat_message, chat_session, chatter
 from vodkeep.db.engine import Database
 
 
@@ -241,3 +241,21 @@ def test_what_is_remembered_of_ids_is_bounded() -> None:
     assert bytes([99]) in recent
     assert sum(bytes([n]) in recent for n in range(100)) <= 12
     assert all(bytes([n]) in recent for n in range(95, 100))
+
+
+def test_what_the_search_index_has_gone_past_is_queued_for_it(chat_database: Database) -> None:
+    session = a_session(chat_database)
+    put(chat_database, session, a_message(10))
+    with chat_database.unit_of_work() as unit:
+        upto = first_id(session.id, MARGIN_MS + 10)
+        unit.connection.exec_driver_sql(f"UPDATE chat_session SET fts_upto_id = {upto}, index_due = 0")
+        unit.commit()
+
+    put(chat_database, session, a_message(5), a_message(11))
+
+    with chat_database.unit_of_work(write=False) as unit:
+        assert list(unit.connection.execute(select(chat_index_queue)).scalars()) == [
+            first_id(session.id, MARGIN_MS + 5)
+        ]
+        row = unit.connection.execute(select(chat_session)).one()
+        assert (row.index_due, row.revision, row.fts_upto_id) == (1, 2, upto)
