@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,18 +27,13 @@ from typing import Any
 
 import anyio
 import imageio_ffmpeg
+from bench.engine_alone import VIDEO_ID, KnownPlaylist, build_capture
 
-from vodkeep.capture.download import media_pool
-from vodkeep.capture.model import Phase, Progress, ResolvedVod
+from vodkeep.capture.model import Phase, Progress
 from vodkeep.capture.plan import keep_plan
 from vodkeep.capture.playlist import parse_media_playlist
-from vodkeep.capture.rate import RateLimiter
-from vodkeep.capture.service import CaptureService, CaptureTools
-from vodkeep.capture.whole import WantedFilm
-from vodkeep.clock import SystemClock
-from vodkeep.telemetry.log import configure_logging, get_logger
+from vodkeep.telemetry.log import configure_logging
 
-_VIDEO_ID = "1000000001"
 _SEGMENT_S = 10
 _CLOCK_HZ = 90_000
 _CLOCK_TURN = 1 << 33
@@ -170,51 +165,13 @@ def serving(template: Template) -> Iterator[str]:
             thread.join()
 
 
-class _KnownPlaylist:
-    """A resolver that has the answer already."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    async def resolve(self, video_id: str, rendition: str | None = None) -> ResolvedVod:
-        """The same as Twitch would have said."""
-        return ResolvedVod(
-            video_id=video_id,
-            channel="bench",
-            channel_name="Bench",
-            title="A long broadcast",
-            date=None,
-            duration_s=None,
-            still_recording=False,
-            playlist_url=self._url,
-            format_id="chunked",
-            bitrate_bps=100_000,
-            thumbnail_url=None,
-            chapters=(),
-            resolver="bench",
-        )
-
-
 async def take(url: str, data_dir: Path, connections: int) -> Taken:
     """Capture the broadcast at ``url`` in this process."""
 
-    async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
-        raise RuntimeError(f"The engine gave {wanted.video_id} up.")
-
-    tools = CaptureTools(
-        resolver=_KnownPlaylist(url),
-        download_whole=no_other_way,
-        pool=media_pool(connections),
-        rate=RateLimiter(None),
-        connections=connections,
-        user_agent="vodkeep/bench",
-        clock=SystemClock(),
-        log=get_logger("vod_download"),
-    )
-    service = CaptureService(data_dir, tools)
-    folder = service.work_folder(_VIDEO_ID)
+    service = build_capture(data_dir, url, connections)
+    folder = service.work_folder(VIDEO_ID)
     text = playlist_of(int(url.rsplit("/", 2)[-2]))
-    resolved = await tools.resolver.resolve(_VIDEO_ID)
+    resolved = await KnownPlaylist(url).resolve(VIDEO_ID)
     with folder.hold():
         # As a run does that goes on: there is a plan already, and it is compared with what is on offer now.
         begun = time.monotonic()

@@ -121,6 +121,7 @@ class Bench:
             "PATH": path,
             "TMPDIR": str(output / "tmp"),
             "FFMPEG_PATH": self._tools.ffmpeg,
+            "PYTHONPATH": str(ROOT),  # for ours
         }
 
     def _judge(self, run: Run, contender: Contender, output: Path, exit_code: int, log: Path) -> Run:

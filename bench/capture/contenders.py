@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.capture.tools import Tools, first_line, own_environment
 
-_OURS = Path(__file__).with_name("ours.py")
 _TWITCH_DL_DRIVER = Path(__file__).with_name("twitch_dl_driver.py")
 # The most that streamlink allows.
 _STREAMLINK_THREADS = 10
@@ -56,7 +55,7 @@ def find_contenders(
 
 def _ours(_: Tools, connections: int) -> Contender:
     def command(job: Job) -> list[str]:
-        return [sys.executable, str(_OURS), job.playlist_url, str(job.folder), str(connections)]
+        return [sys.executable, "-m", "bench.capture.ours", job.playlist_url, str(job.folder), str(connections)]
 
     return Contender("ours", "Vodkeep", "", command)
 

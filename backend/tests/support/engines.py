@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,11 +19,11 @@ from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.engine import InProcessEngine, ServedEngine
 from vodkeep.pipeline.fleet.engine import FleetEngine
-from vodkeep.pipeline.fleet.store import WORKER_PREFIX
 from vodkeep.pipeline.metrics import NoMetrics
 from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
 from vodkeep.pipeline.planner import Planner
 from vodkeep.pipeline.retry import RetryPolicy
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
 from vodkeep.pipeline.running import Bell, Runner
 from vodkeep.pipeline.stages import CaptureRunner, CaptureStage
 from vodkeep.pipeline.store import QueueStore
@@ -52,8 +51,8 @@ def build_capture_runner(database: Database, capture: CaptureStage) -> CaptureRu
 def announce(database: Database, holder: str, slots: int, lifetime: timedelta = timedelta(minutes=5)) -> None:
     """Say that a worker lives, as its process does."""
     with database.unit_of_work() as unit:
-        detail = json.dumps({"slots": {Stage.CAPTURE.value: slots}})
-        LeaseStore(unit.connection).take(WORKER_PREFIX + holder, holder, lifetime, detail)
+        note = ProcessNote(host="here", pid=1, roles=(Role.WORK,), slots={Stage.CAPTURE.value: slots})
+        LeaseStore(unit.connection).take(PROCESS_PREFIX + holder, holder, lifetime, note.write())
         unit.commit()
 
 

@@ -15,9 +15,9 @@ from vodkeep.db.leases import LeaseStore
 from vodkeep.db.tables import leases
 from vodkeep.pipeline.fleet.stalled import Sign
 from vodkeep.pipeline.model import Job, Stage
+from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
 
 RUN_PREFIX = "run:"
-WORKER_PREFIX = "worker:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,8 @@ class FleetStore:
         return found
 
     def _slots(self) -> dict[Stage, int]:
-        slots = dict.fromkeys(Stage, 0)
-        for lease in LeaseStore(self._connection).live(WORKER_PREFIX):
-            said = _object(lease.detail).get("slots")
-            for stage in Stage:
-                count = said.get(stage) if isinstance(said, dict) else None
-                slots[stage] += count if isinstance(count, int) else 0
-        return slots
+        notes = [ProcessNote.read(lease.detail) for lease in LeaseStore(self._connection).live(PROCESS_PREFIX)]
+        return {stage: sum(note.slots.get(stage, 0) for note in notes) for stage in Stage}
 
 
 def describe(job: Job) -> dict[str, Any]:
