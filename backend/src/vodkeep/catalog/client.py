@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import aiohttp
 
@@ -115,6 +115,13 @@ class HelixClient:
                 raise ServerError("Twitch's list of videos leads in a circle.")
             seen.add(page.cursor)
             after = page.cursor
+
+    async def chat_document(self, what: Literal["emotes", "badges"], broadcaster_id: str | None) -> bytes:
+        """What Helix says about the emotes or badges of a channel, or with None about the global ones, as JSON."""
+        return await self._call(
+            helix.chat_request(what, None if broadcaster_id is None else BroadcasterId(broadcaster_id)),
+            lambda answer: helix.body_from(answer, now=self._now(), hide=self._tokens.secrets),
+        )
 
     async def _call(self, request: Request, process: Callable[[Answer], _T]) -> _T:
         """Send until ``process`` accepts the answer, within the limits; the only place that retries."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -126,6 +126,13 @@ def video_page_request(broadcaster_id: BroadcasterId, after: str | None = None) 
 def video_request(video_id: VodId) -> Request:
     """One video by its id."""
     return Request("GET", "/videos", (("id", video_id),))
+
+
+def chat_request(what: Literal["emotes", "badges"], broadcaster_id: BroadcasterId | None) -> Request:
+    """The emotes or badges of a channel, or with None the global ones. They come in one page."""
+    if broadcaster_id is None:
+        return Request("GET", f"/chat/{what}/global")
+    return Request("GET", f"/chat/{what}", (("broadcaster_id", broadcaster_id),))
 
 
 _ID = re.compile(r"[0-9]{1,20}")
@@ -305,6 +312,14 @@ def app_token_from(answer: Answer, *, now: datetime, hide: Sequence[str]) -> App
         raise ServerError("Twitch's token endpoint answers without a readable token.") from error
     lifetime = None if body.expires_in is None else timedelta(seconds=min(body.expires_in, 10**8))
     return AppToken(body.access_token, lifetime)
+
+
+def body_from(answer: Answer, *, now: datetime, hide: Sequence[str] = ()) -> bytes:
+    """The body of a 200 answer, for who reads it. Raises what `failure_of` says."""
+    failure = failure_of(answer, now=now, hide=hide)
+    if failure is not None:
+        raise failure
+    return answer.body
 
 
 def channels_from(answer: Answer, *, now: datetime, hide: Sequence[str] = ()) -> tuple[Channel, ...]:

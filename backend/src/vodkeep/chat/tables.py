@@ -220,5 +220,6 @@ emote_scan = Table(
     metadata,
     Column("session_id", Integer, primary_key=True, autoincrement=False),
     Column("upto_id", BigInteger, nullable=False),
-    Column("done", SmallInteger, nullable=False),  # 1: the session has ended, and all of it was looked through
+    # 0: followed while it is recorded; 1: gone through once more since it has ended; 2: done.
+    Column("stage", SmallInteger, nullable=False),
 )

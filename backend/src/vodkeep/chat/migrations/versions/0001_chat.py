@@ -186,7 +186,7 @@ def _create_emote_tables(number: sa.types.TypeEngine[int], zero: sa.TextClause) 
         "emote_scan",
         sa.Column("session_id", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("upto_id", sa.BigInteger(), nullable=False),
-        sa.Column("done", sa.SmallInteger(), nullable=False),
+        sa.Column("stage", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("session_id", name="pk_emote_scan"),
     )
 
