@@ -6,7 +6,6 @@ captured, so a placeholder is in no queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 PREFIX = "live-"
@@ -17,7 +16,11 @@ def is_placeholder(item_id: str) -> bool:
     return item_id.startswith(PREFIX)
 
 
-def placeholder_id(started_at: datetime, login: str, is_taken: Callable[[str], bool]) -> str:
-    """``live-<unix seconds>`` of the stream's start, with the channel's login behind it if another channel has that."""
+def placeholder_ids(started_at: datetime, login: str, stream_id: str) -> tuple[str, str, str]:
+    """The ids that a placeholder can have, best first: the next one is for when another stream has that one.
+
+    ``live-<unix seconds>`` of the stream's start; with the channel's login, if another channel began in that second;
+    with the stream's id, if Twitch gives two streams of a channel one start.
+    """
     plain = f"{PREFIX}{int(started_at.timestamp())}"
-    return f"{plain}-{login}" if is_taken(plain) else plain
+    return plain, f"{plain}-{login}", f"{plain}-{login}-{stream_id}"

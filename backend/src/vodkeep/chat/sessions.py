@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, or_, select, update
@@ -94,6 +94,15 @@ class SessionStore:
             _query().where(chat_session.c.vod_id == vod_id).order_by(chat_session.c.base_ms, chat_session.c.id)
         )
 
+    def with_stream(self, channel: str, vod_ids: Iterable[str]) -> set[str]:
+        """Those of ``vod_ids`` that are the item of one of the channel's streams already."""
+        query = select(chat_session.c.vod_id).where(
+            chat_session.c.channel == channel,
+            chat_session.c.stream_id.is_not(None),
+            chat_session.c.vod_id.in_(list(vod_ids)),
+        )
+        return set(self._connection.execute(query).scalars())
+
     def recording(self) -> list[Session]:
         """Those that have not ended, oldest first."""
         return self._all(_query().where(chat_session.c.state == RECORDING).order_by(chat_session.c.id))
@@ -122,6 +131,13 @@ class SessionStore:
             .where(chat_session.c.id == session_id, chat_session.c.state == RECORDING)
             .values(state=ENDED, ended_ms=at_ms)
         )
+
+    def reopen(self, session: Session) -> Session:
+        """Record into a session again that has ended."""
+        self._connection.execute(
+            update(chat_session).where(chat_session.c.id == session.id).values(state=RECORDING, ended_ms=None)
+        )
+        return replace(session, state=RECORDING, ended_ms=None)
 
     def disown(self, session_ids: Sequence[int] | None = None) -> None:
         """Make whoever writes these sessions (all: ``None``) look at what is there before it goes on.

@@ -31,6 +31,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+from vodkeep.placeholder import PREFIX
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -215,6 +217,10 @@ Index(
     postgresql_where=_DUE,
 )
 Index("ix_vods_due_date", vods.c.due_stage, vods.c.sort_date, sqlite_where=_DUE, postgresql_where=_DUE)  # expiry
+# A stream and its VOD find each other; placeholders are few beside all that is kept.
+IS_PLACEHOLDER = text(f"substr(twitch_vod_id, 1, {len(PREFIX)}) = '{PREFIX}'")
+Index("ix_vods_stream_id", vods.c.stream_id)
+Index("ix_vods_placeholder", vods.c.channel, sqlite_where=IS_PLACEHOLDER, postgresql_where=IS_PLACEHOLDER)
 Index("ix_vods_not_before", vods.c.not_before, sqlite_where=IS_WAITING, postgresql_where=IS_WAITING)
 Index("ix_vods_active", vods.c.twitch_vod_id, sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE)
 Index("ix_vods_sort_date", vods.c.sort_date, vods.c.id)  # the lists of the web

@@ -73,6 +73,14 @@ class Metrics:
         )
 
         self._opened = self._counter("vod_circuit_opened_total", "Times the circuit breaker opened.")
+        self._chat_recording = Gauge(
+            "chat_recording", "1 while the chat of a stream is recorded.", ["channel"], registry=self.registry
+        )
+        self._chat_began = self._counter("chat_streams_began_total", "Streams whose chat began to be recorded.")
+        self._chat_reconciled = self._counter("chat_streams_reconciled_total", "Streams that were tied to their VOD.")
+        self._chat_unmatched = self._counter(
+            "chat_streams_unmatched_total", "Streams without a VOD when VOD_RECONCILE_WINDOW was over."
+        )
 
     def _counter(self, name: str, text: str) -> Counter:
         counter = Counter(name, text, ["channel"], registry=None)
@@ -99,6 +107,10 @@ class Metrics:
             self._depth,
             self._open,
             self._opened,
+            self._chat_recording,
+            self._chat_began,
+            self._chat_reconciled,
+            self._chat_unmatched,
         ):
             metric.labels(channel=channel)
 
@@ -149,6 +161,22 @@ class Metrics:
     def circuit_opened(self, channel: str) -> None:
         """The channel's circuit breaker opened, for the first time or after a probe that failed."""
         self._opened.labels(channel=channel).inc()
+
+    def chat_recording(self, channel: str, is_live: bool) -> None:
+        """Whether the chat of a stream of the channel is being recorded."""
+        self._chat_recording.labels(channel=channel).set(1 if is_live else 0)
+
+    def chat_stream_began(self, channel: str) -> None:
+        """A stream began, or was met for the first time."""
+        self._chat_began.labels(channel=channel).inc()
+
+    def chat_stream_reconciled(self, channel: str) -> None:
+        """A stream was tied to its VOD."""
+        self._chat_reconciled.labels(channel=channel).inc()
+
+    def chat_stream_unmatched(self, channel: str) -> None:
+        """The VOD of a stream was not found in time; it may still be later."""
+        self._chat_unmatched.labels(channel=channel).inc()
 
     def render(self) -> bytes:
         """The Prometheus text exposition format 0.0.4, served as :attr:`content_type`."""

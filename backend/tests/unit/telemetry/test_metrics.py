@@ -20,6 +20,10 @@ NAMES = {
     "vod_queue_depth",
     "vod_circuit_open",
     "vod_circuit_opened_total",
+    "chat_recording",
+    "chat_streams_began_total",
+    "chat_streams_reconciled_total",
+    "chat_streams_unmatched_total",
 }
 
 
@@ -68,6 +72,10 @@ def test_expect_creates_every_series_at_zero() -> None:
         ("vod_queue_depth", lambda m: m.queue_depth("otter", 7), 7),
         ("vod_circuit_open", lambda m: m.circuit_open("otter", True), 1),
         ("vod_circuit_opened_total", lambda m: m.circuit_opened("otter"), 1),
+        ("chat_recording", lambda m: m.chat_recording("otter", True), 1),
+        ("chat_streams_began_total", lambda m: m.chat_stream_began("otter"), 1),
+        ("chat_streams_reconciled_total", lambda m: m.chat_stream_reconciled("otter"), 1),
+        ("chat_streams_unmatched_total", lambda m: m.chat_stream_unmatched("otter"), 1),
     ],
 )
 def test_each_event_moves_its_own_series_and_no_other(

@@ -94,6 +94,8 @@ def upgrade() -> None:
         where="due_stage IS NOT NULL",
     )
     _create_index("ix_vods_due_date", "vods", ["due_stage", "sort_date"], where="due_stage IS NOT NULL")
+    op.create_index("ix_vods_stream_id", "vods", ["stream_id"])
+    _create_index("ix_vods_placeholder", "vods", ["channel"], where="substr(twitch_vod_id, 1, 5) = 'live-'")
     _create_index("ix_vods_not_before", "vods", ["not_before"], where="processed = 0 AND not_before IS NOT NULL")
     _create_index(
         "ix_vods_active",
