@@ -32,6 +32,12 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
 from vodkeep.chat.database import CHAT, chat_database
+from vodkeep.chat.vault.addresses import AllowedAddresses
+from vodkeep.chat.vault.client import VaultClient, open_vault_client
+from vodkeep.chat.vault.files import ImageFiles
+from vodkeep.chat.vault.providers import Addresses, Providers
+from vodkeep.chat.vault.replay import EmoteReplay
+from vodkeep.chat.vault.service import Vault
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
@@ -67,6 +73,9 @@ from vodkeep.web.server import Listening, serve
 BACKFILL = "backfill"
 """The lease of the process that reads the channels' whole lists."""
 
+EMOTES = "emotes"
+"""The lease of the process that keeps emotes and badges."""
+
 # Before the database is waited for again, when it went away right after it had answered.
 _DATABASE_WAIT_S = 1.0
 
@@ -85,6 +94,7 @@ class Service:
     bell: Bell
     catalog: CatalogService
     pipeline: PipelineService
+    vault: Vault | None  # None: switched off
     app: ASGIApp
     clock: Clock
     log: Logger
@@ -103,8 +113,11 @@ async def open_service(settings: Settings, clock: Clock, roles: frozenset[Role] 
         database = Database(settings.database.url())
         chat = chat_database(database)
         try:
-            async with open_session() as session:
-                yield _build_service(settings, clock, roles, database, chat, session)
+            async with (
+                open_session() as session,
+                open_vault_client(AllowedAddresses(settings.emotes.base_urls)) as outside,
+            ):
+                yield _build_service(settings, clock, roles, database, chat, session, outside)
         finally:
             chat.dispose()
             database.dispose()
@@ -128,6 +141,7 @@ def _build_service(
     database: Database,
     chat: Database,
     session: aiohttp.ClientSession,
+    outside: VaultClient,
 ) -> Service:
     rng = random.Random()
     metrics = Metrics()
@@ -137,17 +151,18 @@ def _build_service(
     circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
     archivist = build_archivist(settings, clock, session)
     runner = build_runner(settings, clock, database, archivist, metrics=metrics, circuits=circuits)
+    helix = HelixClient(
+        session,
+        credentials=app_credentials(settings),
+        api_url=settings.twitch.api_url,
+        auth_url=settings.twitch.auth_url,
+        clock=clock,
+        rng=rng,
+        log=get_logger("twitch_helix"),
+    )
     catalog = CatalogService(
         database,
-        HelixClient(
-            session,
-            credentials=app_credentials(settings),
-            api_url=settings.twitch.api_url,
-            auth_url=settings.twitch.auth_url,
-            clock=clock,
-            rng=rng,
-            log=get_logger("twitch_helix"),
-        ),
+        helix,
         clock,
         channels=channels,
         limits=CatalogLimits.from_settings(settings.catalog.max_vods, settings.catalog.max_age_days),
@@ -195,6 +210,7 @@ def _build_service(
         upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
         free_space=partial(free_bytes, settings.storage.data_dir),
     )
+    vault = build_vault(settings, chat, outside, helix, clock, rng) if settings.emotes.enabled else None
     app = create_app(
         WebDeps(
             database=database,
@@ -205,12 +221,13 @@ def _build_service(
             clock=clock,
             data_dir=settings.storage.data_dir,
             actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
+            emotes=EmoteReplay(chat, ImageFiles(settings.storage.data_dir), get_logger("chat_emotes")),
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
         )
     )
     return Service(
-        settings, roles, database, chat, ownership, bell, catalog, pipeline, app, clock, get_logger("service")
+        settings, roles, database, chat, ownership, bell, catalog, pipeline, vault, app, clock, get_logger("service")
     )
 
 
@@ -238,6 +255,8 @@ async def run_service(service: Service) -> None:
             if Role.WATCH in service.roles:
                 owned.start_soon(watch_queue, database, service.clock, service.bell)
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
+                if service.vault is not None:
+                    owned.start_soon(ownership.keep, EMOTES, service.vault.run)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
             await service.pipeline.run()
 
@@ -333,6 +352,30 @@ async def need_kept_database(settings: Settings) -> Database:
             [f"There is no database at {address} yet: start the service once, or check DATA_DIR and DB_DSN."]
         )
     return database
+
+
+def build_vault(
+    settings: Settings, chat: Database, outside: VaultClient, helix: HelixClient, clock: Clock, rng: random.Random
+) -> Vault:
+    """What keeps emotes and badges; ``outside`` is its way to the providers."""
+    emotes = settings.emotes
+    addresses = Addresses(
+        helix_api=settings.twitch.api_url,
+        twitch_cdn=emotes.twitch_cdn_url,
+        bttv_api=emotes.bttv_api_url,
+        bttv_cdn=emotes.bttv_cdn_url,
+        ffz_api=emotes.ffz_api_url,
+        seventv_api=emotes.seventv_api_url,
+    )
+    return Vault(
+        chat,
+        ImageFiles(settings.storage.data_dir),
+        outside,
+        Providers(outside, helix, addresses),
+        clock,
+        rng,
+        get_logger("chat_emotes"),
+    )
 
 
 def build_archivist(

@@ -23,6 +23,7 @@ from vodkeep.chat.vault.addresses import AllowedAddresses
 from vodkeep.chat.vault.client import FetchLimits, open_vault_client
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.providers import Addresses, Providers
+from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.chat.vault.service import Vault, VaultLimits
 from vodkeep.chat.vault.view import ItemEmotes
 from vodkeep.clock import SystemClock
@@ -39,6 +40,7 @@ class VaultHouse:
     """A vault and everything around it."""
 
     vault: Vault
+    replay: EmoteReplay
     database: Database
     files: ImageFiles
     clock: FakeClock
@@ -54,7 +56,7 @@ class VaultHouse:
     async def view(self, channel_id: str, *, before: timedelta = timedelta(), vod_id: str = "1") -> ItemEmotes:
         """What chat of a broadcast looked like that ran for an hour until ``before`` now."""
         end = self.clock.now() - before
-        return await self.vault.of_item(vod_id, channel_id, end - timedelta(hours=1), end)
+        return await self.replay.of_item(vod_id, channel_id, end - timedelta(hours=1), end)
 
     async def states(self) -> dict[str, tuple[str, str]]:
         """State and reason of each address."""
@@ -155,4 +157,6 @@ async def vault_house(
             get_logger("chat_emotes"),
             limits,
         )
-        yield VaultHouse(vault, database, files, clock, standin, data_dir)
+        yield VaultHouse(
+            vault, EmoteReplay(database, files, get_logger("chat_emotes")), database, files, clock, standin, data_dir
+        )

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from vodkeep import __version__
+from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
@@ -20,6 +21,7 @@ from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
 from vodkeep.web.actions import action_routes, form_routes
 from vodkeep.web.cross_site import CrossSiteMiddleware
+from vodkeep.web.emotes import emote_routes
 from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
 from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
@@ -51,6 +53,7 @@ class WebDeps:
     clock: Clock
     data_dir: Path
     actions: Actions
+    emotes: EmoteReplay
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
     versions: Mapping[str, str] = field(default_factory=dict)  # of tools: "yt-dlp", "ffmpeg", ...
@@ -83,6 +86,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         )
     )
     app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
+    app.include_router(emote_routes(deps.reader, deps.emotes, deps.clock))
     app.include_router(action_routes(deps.actions, deps.reader, deps.work))
     app.include_router(form_routes(deps.actions, deps.reader))
     app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))

@@ -163,6 +163,10 @@ class StatusReader(Protocol):
         """The broadcast and its latest events, oldest first; ``None`` when there is no such row."""
         ...
 
+    async def broadcaster_id(self, login: str) -> str | None:
+        """The id of a channel, if it was ever looked up."""
+        ...
+
     async def leases(self) -> Mapping[str, str]:
         """What only one process at a time may do, and the holder of each that does it; without the processes."""
         ...
@@ -218,6 +222,16 @@ class DatabaseStatusReader:
             if not rows:
                 return None
             return rows[0], EventLog(unit.connection).of_item(twitch_vod_id, limit=_MOST_EVENTS)
+
+        return await self._ask(read)
+
+    async def broadcaster_id(self, login: str) -> str | None:
+        """See :class:`StatusReader`."""
+
+        def read(unit: UnitOfWork) -> str | None:
+            return unit.connection.execute(
+                select(channels.c.broadcaster_id).where(channels.c.login == login)
+            ).scalar_one_or_none()
 
         return await self._ask(read)
 

@@ -70,7 +70,8 @@ class AllowedAddresses:
     """The rule, for one set of base addresses."""
 
     def __init__(self, base_urls: Iterable[str]) -> None:
-        self._origins = frozenset(origin_of(url) for url in base_urls)
+        # Only the beginning, for the settings take more in a path than we would of an answer.
+        self._origins = frozenset(origin_of("/".join(url.split("/")[:3])) for url in base_urls)
         self._local = frozenset((origin.host, origin.port) for origin in self._origins if _is_local(origin.host))
 
     def check(self, url: str) -> str:

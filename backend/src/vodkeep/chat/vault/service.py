@@ -1,4 +1,4 @@
-"""The vault: snapshots of sets, the job that fetches images, and what replay asks for.
+"""The vault: snapshots of sets, and the job that fetches images.
 
 Nothing here holds up the recording of chat. The job reads from the tables what is being recorded, so that it needs no
 word from the recorder and takes up after a crash where it stopped; a provider that is away costs its own sets a later
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
@@ -22,13 +21,11 @@ import anyio.to_thread
 from vodkeep.chat.vault.client import VaultClient
 from vodkeep.chat.vault.files import ImageFiles, hash_of
 from vodkeep.chat.vault.images import CutShort, NotAnImage, inspect
-from vodkeep.chat.vault.manifest import Usage, manifest_of
 from vodkeep.chat.vault.model import GLOBAL, SetAnswer, SetKey, StoredImage
 from vodkeep.chat.vault.providers import Providers, sets_of
 from vodkeep.chat.vault.ranges import emotes_in
 from vodkeep.chat.vault.retrying import retry_after_s
 from vodkeep.chat.vault.store import Asset, EmoteStore, ScanTask
-from vodkeep.chat.vault.view import ItemEmotes, view_of
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import DatabaseUnavailable, PermanentError, ServerError, TransientError, VodkeepError
@@ -299,69 +296,15 @@ class Vault:
             raise PermanentError(f"{url} is no image: {error}.", code="no_image") from error
         return StoredImage(hash_of(answer.body), facts, len(answer.body)), answer.body
 
-    # --- replay -----------------------------------------------------------------------------------------
-
-    async def of_item(self, vod_id: str, channel_id: str | None, start: datetime, end: datetime) -> ItemEmotes:
-        """What chat of a broadcast looked like; asks the database only. Raises `DatabaseUnavailable`."""
-        start_ms, end_ms = _ms(start), _ms(end)
-
-        def load(unit: UnitOfWork) -> ItemEmotes:
-            store = EmoteStore(unit.connection)
-            known = store.spans(channel_id or GLOBAL, start_ms, end_ms)
-            view = view_of(known.firsts, known.spans, start_ms=start_ms, end_ms=end_ms)
-            used = store.used(store.sessions_of(vod_id))
-            urls = {span.entry.url for span in known.spans} | {entry.url for entry in used.values()}
-            return ItemEmotes(view, used, store.images(urls))
-
-        return await self._database.run(load, write=False)
-
-    async def load_image(self, image_hash: str) -> tuple[StoredImage, bytes] | None:
-        """An image of the vault; None if there is none, or its file is gone, which then is fetched again."""
-        image = await self._database.run(lambda unit: EmoteStore(unit.connection).image(image_hash), write=False)
-        if image is None:
-            return None
-        data = await anyio.to_thread.run_sync(self._files.load, image)
-        if data is None:
-            self._log.error("emote image lost", hash=image_hash, path=str(self._files.path(image)))
-            await self._database.run(partial(_want_again, image_hash=image_hash))
-            return None
-        return image, data
-
-    async def write_manifest(
-        self,
-        folder: Path,
-        *,
-        vod_id: str,
-        channel_id: str | None,
-        start: datetime,
-        end: datetime,
-        usage: Usage | None = None,
-        with_images: bool = False,
-    ) -> tuple[str, ...]:
-        """Write ``emotes.json`` into an item's folder, and the images it names beside it if wanted.
-
-        Returns the names of the files, relative to ``folder``; what was there before is replaced. ``usage`` leaves out
-        what no message has. Raises OSError and `DatabaseUnavailable`.
-        """
-        emotes = await self.of_item(vod_id, channel_id, start, end)
-        manifest = manifest_of(vod_id, channel_id, start, end, emotes, usage)
-        images = manifest.images if with_images else ()
-        return await anyio.to_thread.run_sync(self._files.write_beside, folder, manifest.body, images)
-
     async def scan_again(self, vod_id: str) -> None:
         """Look all of an item's messages through once more; for who added some."""
 
         def reset(unit: UnitOfWork) -> None:
             store = EmoteStore(unit.connection)
-            store.scan_again(store.sessions_of(vod_id))
+            store.scan_again([session.id for session in store.sessions_of(vod_id)])
             unit.commit()
 
         await self._database.run(reset)
-
-
-def _want_again(unit: UnitOfWork, image_hash: str) -> None:
-    EmoteStore(unit.connection).want_again(image_hash)
-    unit.commit()
 
 
 def _ms(moment: datetime) -> int:

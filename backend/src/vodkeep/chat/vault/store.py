@@ -57,6 +57,14 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSession:
+    """A session of an item."""
+
+    id: int
+    channel_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ScanTask:
     """A session whose messages are to be looked through."""
 
@@ -305,11 +313,14 @@ class EmoteStore:
         )
         return [Recorded(*row) for row in self._connection.execute(query.group_by(chat_session.c.channel_id))]
 
-    def sessions_of(self, vod_id: str) -> list[int]:
-        """The sessions of an item."""
-        return list(
-            self._connection.execute(select(chat_session.c.id).where(chat_session.c.vod_id == vod_id)).scalars()
+    def sessions_of(self, vod_id: str) -> list[ItemSession]:
+        """The sessions of an item, in order of time."""
+        query = (
+            select(chat_session.c.id, chat_session.c.channel_id)
+            .where(chat_session.c.vod_id == vod_id)
+            .order_by(chat_session.c.base_ms)
         )
+        return [ItemSession(*row) for row in self._connection.execute(query)]
 
     def scans(self, limit: int) -> list[ScanTask]:
         """Sessions that are not looked through to their end."""

@@ -362,9 +362,9 @@ async def test_a_lost_file_is_fetched_again(house: VaultHouse) -> None:
     content = path.read_bytes()
     for spoil in (path.unlink, lambda: path.write_bytes(b"something else")):
         spoil()
-        assert await house.vault.load_image(path.stem) is None
+        assert await house.replay.load_image(path.stem) is None
         await house.fetch_all()
-        loaded = await house.vault.load_image(path.stem)
+        loaded = await house.replay.load_image(path.stem)
         assert loaded is not None
         assert loaded[1] == content == path.read_bytes()
 
@@ -402,7 +402,7 @@ async def test_nothing_is_removed_but_what_a_plan_names(house: VaultHouse) -> No
 
     assert await carry_out(plan, house.database, house.files) == 3
     assert files_of(house) == sorted([note, *(path for path in before if path.stem != removed)])
-    assert await house.vault.load_image(removed) is None
+    assert await house.replay.load_image(removed) is None
 
 
 async def test_a_plan_that_is_no_longer_true_removes_nothing(house: VaultHouse) -> None:

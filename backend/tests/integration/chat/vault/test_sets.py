@@ -29,7 +29,7 @@ NEW = "5f9" + "0" * 21
 async def codes_now(house: VaultHouse) -> set[str]:
     """What means something at this moment."""
     now = house.clock.now()
-    view = (await house.vault.of_item("1", CHANNEL, now, now + timedelta(seconds=1))).view
+    view = (await house.replay.of_item("1", CHANNEL, now, now + timedelta(seconds=1))).view
     return set(view.codes) | {meaning.entry.code for meaning in view.twitch.values()}
 
 
@@ -150,7 +150,7 @@ async def test_an_empty_set_is_believed_when_it_is_said_twice(house: VaultHouse,
     house.clock.jump(3600)
     await snapshot(house)
     assert not codes & await codes_now(house)
-    view = (await house.vault.of_item("1", CHANNEL, first - HOUR, first)).view
+    view = (await house.replay.of_item("1", CHANNEL, first - HOUR, first)).view
     shown = set(view.codes) | {meaning.entry.code for meaning in view.twitch.values()}
     assert codes <= shown, "an old broadcast keeps them"
 
@@ -223,7 +223,7 @@ async def test_what_is_recorded_is_seen_at_its_start_and_every_hour(house: Vault
     await house.add_session(None)
     began = house.clock.now() - timedelta(minutes=10)
     await house.vault.see_recorded()
-    assert {seen.exact for seen in (await house.vault.of_item("1", CHANNEL, began, began)).view.sets
+    assert {seen.exact for seen in (await house.replay.of_item("1", CHANNEL, began, began)).view.sets
             if seen.key.channel_id} == {True}  # fmt: skip
     house.standin.scenario.emotes.bttv[CHANNEL].append(Emote("5f6" + "0" * 21, "Later"))
     house.clock.jump(30 * 60)
@@ -265,6 +265,6 @@ async def test_an_item_without_a_snapshot_gets_one_as_of_now(house: VaultHouse) 
     assert asked
     await house.vault.ensure_snapshot(CHANNEL, start)
     assert len(house.standin.requests.entries("/bttv/*")) == asked
-    view = (await house.vault.of_item("1", CHANNEL, start, start + HOUR)).view
+    view = (await house.replay.of_item("1", CHANNEL, start, start + HOUR)).view
     assert "catJAM" in view.codes
     assert not any(seen.exact for seen in view.sets)
