@@ -32,6 +32,8 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
 from vodkeep.chat.database import CHAT, chat_database
+from vodkeep.chat.indexer import LEASE as CHAT_INDEX
+from vodkeep.chat.indexer import Indexer
 from vodkeep.chat.vault.addresses import AllowedAddresses
 from vodkeep.chat.vault.client import VaultClient, open_vault_client
 from vodkeep.chat.vault.files import ImageFiles
@@ -255,6 +257,8 @@ async def run_service(service: Service) -> None:
             if Role.WATCH in service.roles:
                 owned.start_soon(watch_queue, database, service.clock, service.bell)
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
+                indexer = Indexer(service.chat_database, service.clock, get_logger("chat_index"))
+                owned.start_soon(ownership.keep, CHAT_INDEX, indexer.run)
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)

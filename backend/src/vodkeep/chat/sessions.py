@@ -34,6 +34,8 @@ class Session:
     last_ms: int | None  # when its latest message was sent
     messages: int  # what people said; the sum of its buckets
     fts_upto_id: int
+    revision: int = 0  # grows with every change of its messages
+    index_due: int = 0  # 1: the search index may lack some of them
 
     @property
     def start_ms(self) -> int:

@@ -49,6 +49,7 @@ chat_session = Table(
     Unique("channel", "stream_id"),
     Index("ix_chat_session_vod_id", "vod_id"),
     Index("ix_chat_session_state_channel", "state", "channel"),
+    Index("ix_chat_session_last_ms", "last_ms"),
     Index(
         "ix_chat_session_index_due", "id", sqlite_where=text("index_due = 1"), postgresql_where=text("index_due = 1")
     ),

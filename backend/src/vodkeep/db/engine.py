@@ -140,7 +140,7 @@ class Database:
         finally:
             postgresql.patience.reset(token)
 
-    async def run(self, work: Callable[[UnitOfWork], T], *, write: bool = True) -> T:
+    async def run(self, work: Callable[[UnitOfWork], T], *, write: bool = True, patience: Patience | None = None) -> T:
         """Call ``work`` with a unit of work in a worker thread; ``work`` commits itself.
 
         A cancellation is delivered after ``work`` has ended, whose commit then stands. Raises
@@ -148,7 +148,7 @@ class Database:
         """
 
         def in_thread() -> T:
-            with self.unit_of_work(write=write) as unit:
+            with self.unit_of_work(write=write, patience=patience) as unit:
                 return work(unit)
 
         if write and self.is_sqlite:

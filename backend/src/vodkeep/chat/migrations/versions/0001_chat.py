@@ -44,6 +44,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_chat_session_vod_id", "chat_session", ["vod_id"])
     op.create_index("ix_chat_session_state_channel", "chat_session", ["state", "channel"])
+    op.create_index("ix_chat_session_last_ms", "chat_session", ["last_ms"])
     due = sa.text("index_due = 1")
     op.create_index("ix_chat_session_index_due", "chat_session", ["id"], sqlite_where=due, postgresql_where=due)
     op.create_table(
