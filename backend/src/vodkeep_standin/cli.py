@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--port", type=int, default=0, help="plain HTTP port; 0 takes a free one (default)")
     add("--proxy-port", type=int, default=0, help="proxy port; 0 takes a free one (default)")
+    add("--irc-port", type=int, default=0, help="chat's port; 0 takes a free one (default)")
     add("--scenario", default="demo", help="test, demo (default) or catalog:<count>")
     add("--seed", type=int, default=1, help="fixes everything that is left to chance (default 1)")
     add("--speed", type=_positive, default=1.0, help="scenario seconds per real second (default 1)")
@@ -88,6 +89,7 @@ async def _serve(chosen: argparse.Namespace, scenario: Scenario) -> None:
             chosen.cache_dir,
             port=chosen.port,
             proxy_port=chosen.proxy_port,
+            irc_port=chosen.irc_port,
             ca_path=chosen.ca_file,
             speed=chosen.speed,
         ) as standin:
@@ -110,6 +112,7 @@ def describe(standin: Standin) -> dict[str, object]:
         "scenario": standin.scenario.name,
         "http_url": standin.http_url,
         "proxy_url": standin.proxy_url,
+        "irc_url": standin.irc.url,
         "ca_file": str(standin.ca_path),
         "control_url": f"{standin.http_url}/control",
         "env": standin.env(),

@@ -1,7 +1,7 @@
 """Put the parts together and serve them.
 
-``running_standin`` is the one entry: tests await it, the command line awaits it. Two ports on loopback: plain HTTP
-(all resources by path, or by Host when a proxied client names one) and the proxy in front of it.
+``running_standin`` is the one entry: tests await it, the command line awaits it. Three ports on loopback: plain HTTP
+(all resources by path, or by Host when a proxied client names one), the proxy in front of it, and IRC.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from vodkeep_standin.clock import StandinClock
 from vodkeep_standin.control.faults import fault_routes
+from vodkeep_standin.control.irc import irc_routes
 from vodkeep_standin.control.requests import request_routes
 from vodkeep_standin.control.streams import ROUTES as LIVE_ROUTES
 from vodkeep_standin.control.videos import ROUTES as CONTROL_ROUTES
@@ -30,6 +31,7 @@ from vodkeep_standin.gql.endpoint import ROUTES as GQL_ROUTES
 from vodkeep_standin.helix.streams import ROUTES as STREAM_ROUTES
 from vodkeep_standin.helix.users import ROUTES as USER_ROUTES
 from vodkeep_standin.helix.videos import ROUTES as VIDEO_ROUTES
+from vodkeep_standin.irc.server import IrcServer
 from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
 from vodkeep_standin.oauth.tokens import ROUTES as OAUTH_ROUTES
@@ -64,9 +66,19 @@ class Standin:
     """A stand-in that is being served."""
 
     def __init__(
-        self, world: World, faults: Faults, log: RequestLog, targets: Targets, *, proxy_port: int, ca_path: Path
+        self,
+        world: World,
+        faults: Faults,
+        log: RequestLog,
+        targets: Targets,
+        irc: IrcServer,
+        *,
+        proxy_port: int,
+        ca_path: Path,
     ) -> None:
         self.world = world
+        self.irc = irc
+        """The chat: what is said in it, what was sent, and its faults."""
         self.faults = faults
         self.requests = log
         self.refused = targets.refused
@@ -92,6 +104,7 @@ class Standin:
             "TWITCH_API_URL": f"{self.http_url}/helix",
             "TWITCH_AUTH_URL": f"{self.http_url}/oauth2",
             "TWITCH_GQL_URL": f"{self.http_url}/gql",
+            "TWITCH_IRC_URL": self.irc.url,
             "TWITCH_CDN_URL": self.http_url,
             "BTTV_API_URL": f"{self.http_url}/bttv/3",
             "BTTV_CDN_URL": f"{self.http_url}/bttv",
@@ -149,6 +162,7 @@ async def running_standin(
     *,
     port: int = 0,
     proxy_port: int = 0,
+    irc_port: int = 0,
     ca_path: Path | None = None,
     speed: float = 1.0,
     kept_requests: int = KEPT,
@@ -170,7 +184,8 @@ async def running_standin(
     log = RequestLog(kept_requests)
     authority = CertificateAuthority()
     world = World(scenario, StandinClock(speed=speed), media, base_url="")
-    control = [*CONTROL_ROUTES, *LIVE_ROUTES, *fault_routes(faults), *request_routes(log)]
+    control = [*CONTROL_ROUTES, *LIVE_ROUTES, *fault_routes(faults), *request_routes(log), *irc_routes(lambda: irc)]
+    irc = IrcServer(world)
     targets = Targets(RESOURCES)
     front = HttpFront(world, RESOURCES, control, targets, faults, log)
     proxy = Proxy(authority, front.server, targets)
@@ -185,8 +200,10 @@ async def running_standin(
             proxy_listener = await loop.create_server(proxy.protocol, LOOPBACK_ADDRESS, proxy_port, backlog=512)
             try:
                 real_proxy_port = int(proxy_listener.sockets[0].getsockname()[1])
-                yield Standin(world, faults, log, targets, proxy_port=real_proxy_port, ca_path=ca_file)
+                await irc.start(authority.context(LOOPBACK_ADDRESS), LOOPBACK_ADDRESS, irc_port)
+                yield Standin(world, faults, log, targets, irc, proxy_port=real_proxy_port, ca_path=ca_file)
             finally:
+                await irc.close()
                 proxy_listener.close()
                 await proxy.close()
         finally:

@@ -142,6 +142,9 @@ class Scenario:
     seed: int = 1
     client_id: str = "st4ndin0cl13nt0id0for0vodkeep00"
     client_secret: str = "st4ndin0s3cr3t0for0vodkeep0000"  # noqa: S105 - of a pretended application
+    chat_account: str = "keepbot"
+    """Login of the account that may read chat with ``chat_token``."""
+    chat_token: str = "st4ndin0ch4t0t0k3n0for0vodkeep"  # noqa: S105 - of a pretended account
     rate_limit_points: int = 800
     """Helix points per minute and client."""
     emotes: EmoteCatalog = field(default_factory=EmoteCatalog)
