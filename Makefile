@@ -74,6 +74,10 @@ bench-capture: environment ## Measure capture beside other programs; ARGS="--siz
 bench-demux: environment ## Measure the transport stream reader beside PyAV's
 	@exec $(BIN)/python -m bench.demux $(ARGS)
 
+.PHONY: bench-floor
+bench-floor: environment ## Measure what bounds a capture on this machine, step by step
+	@exec $(BIN)/python -m bench.floor $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: environment ## Measure what a capture takes as broadcasts get longer
 	@exec $(BIN)/python -m bench.memory $(ARGS)

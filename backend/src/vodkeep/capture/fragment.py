@@ -507,6 +507,8 @@ def _finish(view: memoryview, entry: _Gathered) -> TrackSamples:
     sync = np.ones(len(sizes), np.bool_) if track_format.kind == "audio" else np.concatenate(entry.sync)
     if np.any(dts[1:] < dts[:-1]):
         raise SegmentDamagedError("its decoding times run backwards")
+    if len(dts) > 1 and entry.next_dts <= dts[0]:
+        raise SegmentDamagedError("its samples take no time")
     if len(entry.spans) == 1:
         payload = view[entry.spans[0][0] : entry.spans[0][1]]
     else:

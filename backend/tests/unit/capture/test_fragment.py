@@ -426,6 +426,7 @@ GOOD = fragment(Traf(1, [Run([A, B], [10, 10], offset=0)]))
         pytest.param(fragment(Traf(1, [Run([A], offset=0)], index=2)), "sample description", id="unknown entry"),
         pytest.param(fragment(Traf(1, [])), "neither picture nor sound", id="no runs"),
         pytest.param(fragment(Traf(1, [Run([A], [10], offset=0)], time=50)) + GOOD, "run backwards", id="back in time"),
+        pytest.param(fragment(Traf(1, [Run([A, A], [0, 0], offset=0)])), "take no time", id="out of time"),
         pytest.param(
             fragment(Traf(1, [Run([A] * 9, offset=0), Run([A] * 9, offset=0), Run([A] * 9, offset=0)]), content=A * 9),
             "overlap",
