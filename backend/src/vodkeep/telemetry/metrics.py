@@ -7,7 +7,7 @@ process share nothing. Methods are thread-safe and never block on I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -20,6 +20,10 @@ DURATION_BUCKETS_S = (
     1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800,
     3600, 7200, 14400, 21600, 28800, 43200, 64800, 86400,
 )  # fmt: skip
+
+
+# Seconds. A batch of chat takes milliseconds; the database is given up for the moment after half a minute.
+FLUSH_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class _WithoutCreated(Collector):
@@ -81,14 +85,24 @@ class Metrics:
         self._chat_unmatched = self._counter(
             "chat_streams_unmatched_total", "Streams without a VOD when VOD_RECONCILE_WINDOW was over."
         )
+        self._chat_stored = self._counter("chat_messages_stored_total", "Messages and events of chat stored.")
+        self._chat_spool = Gauge(
+            "chat_spool_bytes",
+            "Bytes of chat in the journal that are not in the database yet.",
+            ["channel"],
+            registry=self.registry,
+        )
+        self._chat_flush_s = self._histogram(
+            "chat_flush_seconds", "Time that storing a batch of chat took.", FLUSH_BUCKETS_S
+        )
 
     def _counter(self, name: str, text: str) -> Counter:
         counter = Counter(name, text, ["channel"], registry=None)
         self.registry.register(_WithoutCreated(counter))
         return counter
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        histogram = Histogram(name, text, ["channel"], registry=None, buckets=DURATION_BUCKETS_S)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float] = DURATION_BUCKETS_S) -> Histogram:
+        histogram = Histogram(name, text, ["channel"], registry=None, buckets=buckets)
         self.registry.register(_WithoutCreated(histogram))
         return histogram
 
@@ -111,8 +125,12 @@ class Metrics:
             self._chat_began,
             self._chat_reconciled,
             self._chat_unmatched,
+            self._chat_stored,
         ):
             metric.labels(channel=channel)
+        # These are of all channels together.
+        self._chat_spool.labels(channel="")
+        self._chat_flush_s.labels(channel="")
 
     def downloads_started(self, channel: str) -> None:
         """A download attempt begins."""
@@ -177,6 +195,18 @@ class Metrics:
     def chat_stream_unmatched(self, channel: str) -> None:
         """The VOD of a stream was not found in time; it may still be later."""
         self._chat_unmatched.labels(channel=channel).inc()
+
+    def chat_messages_stored(self, channel: str, count: int) -> None:
+        """So many messages and events of the channel were committed."""
+        self._chat_stored.labels(channel=channel).inc(count)
+
+    def chat_spool_bytes(self, size: int) -> None:
+        """What is in this process's journal and not in the database; of all channels together."""
+        self._chat_spool.labels(channel="").set(size)
+
+    def chat_flush(self, seconds: float) -> None:
+        """How long one transaction with messages took; of all channels together."""
+        self._chat_flush_s.labels(channel="").observe(seconds)
 
     def render(self) -> bytes:
         """The Prometheus text exposition format 0.0.4, served as :attr:`content_type`."""

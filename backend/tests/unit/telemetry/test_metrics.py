@@ -24,6 +24,9 @@ NAMES = {
     "chat_streams_began_total",
     "chat_streams_reconciled_total",
     "chat_streams_unmatched_total",
+    "chat_messages_stored_total",
+    "chat_spool_bytes",
+    "chat_flush_seconds",
 }
 
 
@@ -76,6 +79,7 @@ def test_expect_creates_every_series_at_zero() -> None:
         ("chat_streams_began_total", lambda m: m.chat_stream_began("otter"), 1),
         ("chat_streams_reconciled_total", lambda m: m.chat_stream_reconciled("otter"), 1),
         ("chat_streams_unmatched_total", lambda m: m.chat_stream_unmatched("otter"), 1),
+        ("chat_messages_stored_total", lambda m: m.chat_messages_stored("otter", 3), 3),
     ],
 )
 def test_each_event_moves_its_own_series_and_no_other(
@@ -88,6 +92,19 @@ def test_each_event_moves_its_own_series_and_no_other(
     moved = {key: value for key, value in samples(metrics).items() if value}
     moved.pop((name.removesuffix("_sum") + "_count", "otter"), None)
     assert moved == {(name, "otter"): expected}
+
+
+def test_what_is_of_all_channels_together_names_none() -> None:
+    metrics = Metrics()
+    metrics.chat_spool_bytes(500)
+    metrics.chat_flush(0.5)
+    assert samples(metrics) == {
+        ("chat_spool_bytes", ""): 500,
+        ("chat_flush_seconds_sum", ""): 0.5,
+        ("chat_flush_seconds_count", ""): 1,
+    }
+    metrics.chat_spool_bytes(0)
+    assert samples(metrics)["chat_spool_bytes", ""] == 0
 
 
 def test_gauges_go_back() -> None:
