@@ -28,6 +28,7 @@ from vodkeep.chat.journal import (
     Position,
     Reader,
     file_names,
+    journal_folders,
     lines_since,
     lock_folder,
 )
@@ -174,14 +175,13 @@ class Flusher:
 
     def find_dead(self) -> None:
         """Look for journals of processes that are no more."""
-        with suppress(FileNotFoundError):
-            for folder in sorted(self._root.iterdir()):
-                if folder.name in (self._journal.recorder, *self._dead) or not folder.is_dir():
-                    continue
-                with suppress(FileNotFoundError):
-                    lock = lock_folder(folder)
-                    if lock is not None:
-                        self._dead[folder.name] = _Dead(Reader(folder, self._kept_position(folder.name)), lock)
+        for folder in journal_folders(self._root):
+            if folder.name in (self._journal.recorder, *self._dead):
+                continue
+            with suppress(FileNotFoundError):  # Who had its lock has removed it.
+                lock = lock_folder(folder)
+                if lock is not None:
+                    self._dead[folder.name] = _Dead(Reader(folder, Position()), lock)
 
     def adopt(self) -> bool:
         """Write the next piece of a dead process's journal; ``False`` when nothing is left of any.
@@ -190,20 +190,19 @@ class Flusher:
         whose first messages it holds, and then removed.
         """
         for recorder, dead in list(self._dead.items()):
+            if dead.done:
+                self._remove_if_old(recorder, dead)
+                continue
+            with self._database.unit_of_work(write=False) as unit:
+                dead.reader.position = self._position_of(unit.connection, recorder)
             piece = dead.reader.read()
-            if piece is not None:
-                with self._database.unit_of_work(write=False) as unit:
-                    dead.reader.position = self._position_of(unit.connection, recorder)
-                piece = dead.reader.read()
             if piece is not None:
                 self._write(piece, recorder, self._route_by_time(piece), merge=True)
                 dead.reader.position = piece.end
                 return True
-            if not dead.done:
-                self._close_spans(recorder)
-                dead.done = True
-                self._log.info("the journal of an earlier recorder is stored", recorder=recorder)
-            self._remove_if_old(recorder, dead)
+            self._close_spans(recorder)
+            dead.done = True
+            self._log.info("the journal of an earlier recorder is stored", recorder=recorder)
         return False
 
     def close(self) -> None:
@@ -326,18 +325,12 @@ class Flusher:
         """The channel's last messages received from then on; of the own journal only what is passed already."""
         mark = f"#{channel}".encode()
         found: deque[ChatMessage] = deque(maxlen=_MOST_PRE_ROLL)
-        with suppress(FileNotFoundError):
-            for folder in sorted(self._root.iterdir()):
-                if not folder.is_dir():
-                    continue
-                upto = self._reader.position if folder == self._journal.folder else None
-                for line, received_ms in lines_since(folder, since_ms, upto):
-                    if mark in line:
-                        found.extend(
-                            message
-                            for message in _messages([Entry(received_ms, lines=[line])])
-                            if message.channel == channel
-                        )
+        for folder in journal_folders(self._root):
+            upto = self._reader.position if folder == self._journal.folder else None
+            for line, received_ms in lines_since(folder, since_ms, upto):
+                if mark in line:
+                    messages = _messages([Entry(received_ms, lines=[line])])
+                    found.extend(message for message in messages if message.channel == channel)
         return found
 
     # -- where we are
@@ -366,10 +359,6 @@ class Flusher:
         except BaseException:
             self._in_step = False
             raise
-
-    def _kept_position(self, recorder: str) -> Position:
-        with self._database.unit_of_work(write=False) as unit:
-            return self._position_of(unit.connection, recorder)
 
     def _position_of(self, connection: Connection, recorder: str) -> Position:
         query = select(chat_journal.c.file, chat_journal.c.position).where(chat_journal.c.recorder == recorder)

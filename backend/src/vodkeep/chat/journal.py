@@ -115,10 +115,13 @@ class Journal:
         self._rotate_bytes = rotate_bytes
         with disk_errors(self.folder):
             root.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            self.folder.mkdir(mode=FOLDER_MODE)
-            lock = lock_folder(self.folder)
-            assert lock is not None  # nobody else has our name
+            # It appears under its name when it is locked: another recorder would take it for that of a dead one.
+            hidden = root / f".{recorder}"
+            hidden.mkdir(mode=FOLDER_MODE)
+            lock = lock_folder(hidden)
+            assert lock is not None  # nobody else looks there
             self._lock = lock
+            hidden.rename(self.folder)
             self._number = 0
             self._file = -1
             self._end = Position()
@@ -225,6 +228,13 @@ def lock_folder(folder: Path) -> int | None:
             raise
         return None
     return descriptor
+
+
+def journal_folders(root: Path) -> list[Path]:
+    """The folders of all recorders, the living and the dead."""
+    with suppress(FileNotFoundError):
+        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return []
 
 
 def file_names(folder: Path) -> list[str]:
