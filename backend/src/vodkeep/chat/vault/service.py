@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -182,6 +181,9 @@ class Vault:
                 away = True
             except OSError as error:
                 self._log.error("emote image not written", error=str(error))
+            except Exception:  # noqa: BLE001 - the task ends here, and says so in the log
+                # Whatever is wrong with emotes, messages are recorded.
+                self._log.exception("the emote vault stumbled")
             await self._clock.sleep(0.0 if more else self._limits.poll_s)
 
     async def see_recorded(self) -> bool:
@@ -210,23 +212,34 @@ class Vault:
         tasks = await self._database.run(lambda unit: EmoteStore(unit.connection).scans(_ROUND), write=False)
         more = False
         for task in tasks:
-            more |= await self._database.run(partial(self._scan, task=task))
+            more |= await self._scan(task)
         return more
 
-    def _scan(self, unit: UnitOfWork, task: ScanTask) -> bool:
-        store = EmoteStore(unit.connection)
-        messages = store.messages_after(task, _SCANNED_AT_ONCE)
-        full = len(messages) == _SCANNED_AT_ONCE
+    async def _scan(self, task: ScanTask) -> bool:
+        messages = await self._database.run(
+            lambda unit: EmoteStore(unit.connection).messages_after(task, _SCANNED_AT_ONCE), write=False
+        )
         if not messages and not task.ended:
             return False
+        more = len(messages) == _SCANNED_AT_ONCE
+        used = await anyio.to_thread.run_sync(self._used_in, messages)
+
+        def save(unit: UnitOfWork) -> None:
+            store = EmoteStore(unit.connection)
+            store.use(task.session_id, used, at_most=self._limits.used_per_session)
+            store.seen_upto(task, messages[-1][0] if messages else task.after_id, done=not more)
+            unit.commit()
+
+        await self._database.run(save)
+        return more
+
+    def _used_in(self, messages: Iterable[tuple[int, str | None, str]]) -> dict[str, tuple[str, str]]:
+        """What was typed and the image's address, by the id of each emote in these messages."""
         used: dict[str, tuple[str, str]] = {}
         for _, ranges, body in messages:
             for ref, code in emotes_in(ranges, body).items() if ranges else ():
                 used.setdefault(ref, (code, self._providers.twitch_emote_url(ref)))
-        store.use(task.session_id, used, at_most=self._limits.used_per_session)
-        store.seen_upto(task, messages[-1][0] if messages else task.after_id, done=not full)
-        unit.commit()
-        return full
+        return used
 
     async def fetch_wanted(self) -> bool:
         """Fetch one round of images that are due; returns whether there may be more."""
@@ -239,11 +252,18 @@ class Vault:
         for asset in due:
             by_host[urlsplit(asset.url).netloc].append(asset)
         kept = 0
+        stopped: list[DatabaseUnavailable | OSError] = []
 
         async def fetch_some(queue: list[Asset], failures: list[int]) -> None:
             nonlocal kept
-            while queue and failures[0] < _FAILURES_PER_HOST:
-                if await self._fetch(queue.pop(0)):
+            while queue and failures[0] < _FAILURES_PER_HOST and not stopped:
+                try:
+                    is_well = await self._fetch(queue.pop(0))
+                except (DatabaseUnavailable, OSError) as error:
+                    # Nothing of the round could be written down; out of a task group this would leave in a group.
+                    stopped.append(error)
+                    return
+                if is_well:
                     failures[0] = 0
                     kept += 1
                 else:
@@ -256,6 +276,8 @@ class Vault:
                     tasks.start_soon(fetch_some, queue, failures)
         if kept:
             self._log.info("emote images kept", count=kept)
+        if stopped:
+            raise stopped[0]
         # Where everything failed, the rest waits like those that did.
         return len(due) == _ROUND and kept > 0
 

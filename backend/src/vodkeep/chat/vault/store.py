@@ -203,6 +203,9 @@ class EmoteStore:
 
         What only sets ask for whose images have more than ``max_set_bytes`` already is left out.
         """
+        wanted = and_(emote_asset.c.state == "wanted", emote_asset.c.not_before_ms <= now_ms)
+        if self._connection.execute(select(emote_asset.c.id).where(wanted).limit(1)).first() is None:
+            return []
         full = (
             select(emote_entry.c.set_id)
             .join(emote_asset, emote_asset.c.id == emote_entry.c.asset_id)
@@ -211,9 +214,7 @@ class EmoteStore:
             .having(func.sum(emote_image.c.size_bytes) > max_set_bytes)
         )
         full_sets = list(self._connection.execute(full).scalars())
-        query = select(emote_asset.c.id, emote_asset.c.url, emote_asset.c.attempts).where(
-            emote_asset.c.state == "wanted", emote_asset.c.not_before_ms <= now_ms
-        )
+        query = select(emote_asset.c.id, emote_asset.c.url, emote_asset.c.attempts).where(wanted)
         if full_sets:
             in_full = select(emote_entry.c.asset_id).where(emote_entry.c.set_id.in_(full_sets))
             elsewhere = select(emote_entry.c.asset_id).where(emote_entry.c.set_id.not_in(full_sets))
