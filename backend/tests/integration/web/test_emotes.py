@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from support.clock import START, FakeClock
 from support.vault import VaultHouse, vault_house
 from support.web_site import Serve, add_vod, problem
+from vodkeep.chat.tables import chat_message, chatter
 from vodkeep.chat.vault.files import hash_of
-from vodkeep.chat.vault.manifest import Usage
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import channels
 from vodkeep_standin.emotes.model import Emote
@@ -144,11 +144,14 @@ async def test_the_manifest_tells_everything_without_the_database(archive: Vault
     folder = tmp_path / "item"
     folder.mkdir()
     end = START + timedelta(hours=1)
-    emotes = await archive.replay.of_item("1", ids.CHANNEL_ID, START, end)
-    usage = Usage(emotes)
-    usage.saw("hello catJAM OMEGALUL catJAM", "subscriber/12,unknown/1")
+    with archive.database.unit_of_work() as unit:
+        somebody = {"id": 7, "user_id": "9", "login": "x", "display_name": "X", "color": "",
+                    "badges": "subscriber/12,unknown/1"}  # fmt: skip
+        unit.connection.execute(insert(chatter).values(somebody))
+        unit.connection.execute(update(chat_message).values(body="hello catJAM OMEGALUL catJAM", chatter_id=7))
+        unit.commit()
     names = await archive.replay.write_manifest(
-        folder, vod_id="1", channel_id=ids.CHANNEL_ID, start=START, end=end, usage=usage, with_images=True
+        folder, vod_id="1", channel_id=ids.CHANNEL_ID, start=START, end=end, with_images=True
     )
     document = json.loads((folder / "emotes.json").read_bytes())
     assert set(document["codes"]) == {"catJAM", "OMEGALUL"}

@@ -9,12 +9,14 @@ from pathlib import Path
 import anyio.to_thread
 
 from vodkeep.chat.vault.files import ImageFiles
-from vodkeep.chat.vault.manifest import Usage, manifest_of
+from vodkeep.chat.vault.manifest import EmoteManifest, Usage, manifest_of
 from vodkeep.chat.vault.model import GLOBAL, StoredImage
-from vodkeep.chat.vault.store import EmoteStore
+from vodkeep.chat.vault.store import EmoteStore, Said
 from vodkeep.chat.vault.view import ItemEmotes, view_of
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.telemetry.log import Logger
+
+_READ_AT_ONCE = 5000  # messages
 
 
 class EmoteReplay:
@@ -57,6 +59,26 @@ class EmoteReplay:
             return None
         return image, data
 
+    async def manifest(self, *, vod_id: str, channel_id: str | None, start: datetime, end: datetime) -> EmoteManifest:
+        """``emotes.json`` of an item: what the codes and badges of its messages looked like.
+
+        Reads all messages of the item, piece by piece. Raises `DatabaseUnavailable`.
+        """
+        emotes = await self.of_item(vod_id, channel_id, start, end)
+        usage = Usage(emotes)
+        sessions = await self._database.run(lambda unit: EmoteStore(unit.connection).sessions_of(vod_id), write=False)
+        for session in sessions:
+            after_id = (session.id << 32) - 1
+            while True:
+                said = await self._database.run(
+                    partial(_said_after, session_id=session.id, after_id=after_id), write=False
+                )
+                if not said:
+                    break
+                await anyio.to_thread.run_sync(_note, usage, said)
+                after_id = said[-1].id
+        return manifest_of(vod_id, channel_id, start, end, emotes, usage)
+
     async def write_manifest(
         self,
         folder: Path,
@@ -65,18 +87,25 @@ class EmoteReplay:
         channel_id: str | None,
         start: datetime,
         end: datetime,
-        usage: Usage | None = None,
         with_images: bool = False,
     ) -> tuple[str, ...]:
-        """Write ``emotes.json`` into an item's folder, and the images it names beside it if wanted.
+        """Write ``emotes.json`` into a folder, and the images it names beside it if wanted.
 
-        Returns the names of the files, relative to ``folder``; what was there before is replaced. ``usage`` leaves out
-        what no message has. Raises OSError and `DatabaseUnavailable`.
+        Returns the names of the files, relative to ``folder``; what was there before is replaced. Raises OSError and
+        `DatabaseUnavailable`.
         """
-        emotes = await self.of_item(vod_id, channel_id, start, end)
-        manifest = manifest_of(vod_id, channel_id, start, end, emotes, usage)
+        manifest = await self.manifest(vod_id=vod_id, channel_id=channel_id, start=start, end=end)
         images = manifest.images if with_images else ()
         return await anyio.to_thread.run_sync(self._files.write_beside, folder, manifest.body, images)
+
+
+def _said_after(unit: UnitOfWork, session_id: int, after_id: int) -> list[Said]:
+    return EmoteStore(unit.connection).said_after(session_id, after_id, _READ_AT_ONCE)
+
+
+def _note(usage: Usage, said: list[Said]) -> None:
+    for message in said:
+        usage.saw(message.body, message.badges)
 
 
 def _want_again(unit: UnitOfWork, image_hash: str) -> None:

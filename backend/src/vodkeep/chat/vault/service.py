@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -46,6 +47,7 @@ class VaultLimits:
     snapshot_s: float = 60.0  # all sets of a channel
     every: timedelta = timedelta(hours=1)  # while a channel is live
     retry: timedelta = timedelta(minutes=5)  # sets of a provider that is away
+    prepare_s: float = 120.0  # one item
     young: timedelta = timedelta(minutes=30)  # since ten minutes before a stream began
     poll_s: float = 15.0
 
@@ -318,15 +320,34 @@ class Vault:
             raise PermanentError(f"{url} is no image: {error}.", code="no_image") from error
         return StoredImage(hash_of(answer.body), facts, len(answer.body)), answer.body
 
-    async def scan_again(self, vod_id: str) -> None:
-        """Look all of an item's messages through once more; for who added some."""
+    # --- one item ---------------------------------------------------------------------------------------
 
-        def reset(unit: UnitOfWork) -> None:
-            store = EmoteStore(unit.connection)
-            store.scan_again([session.id for session in store.sessions_of(vod_id)])
-            unit.commit()
+    async def prepare_item(self, vod_id: str, channel_id: str | None, start: datetime) -> None:
+        """See to it that the emotes of an item whose chat is complete are known, and fetched as far as they can be.
 
-        await self._database.run(reset)
+        For who writes the item's folder, also after messages were added. Bounded in time; what cannot be had is left
+        to the job. Raises `DatabaseUnavailable`, and OSError when an image cannot be written.
+        """
+        with anyio.move_on_after(self._limits.prepare_s):
+            if channel_id is not None:
+                await self.ensure_snapshot(channel_id, start)
+            sessions = await self._database.run(partial(_begin_scan_again, vod_id=vod_id))
+            while True:
+                tasks = await self._database.run(
+                    lambda unit: EmoteStore(unit.connection).scans(_ROUND, sessions), write=False
+                )
+                if not [await self._scan(task) for task in tasks if task.ended]:
+                    break
+            while await self.fetch_wanted():
+                pass
+
+
+def _begin_scan_again(unit: UnitOfWork, vod_id: str) -> list[int]:
+    store = EmoteStore(unit.connection)
+    sessions = [session.id for session in store.sessions_of(vod_id)]
+    store.scan_again(sessions)
+    unit.commit()
+    return sessions
 
 
 def _ms(moment: datetime) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from vodkeep.chat.tables import (
     chat_message,
     chat_session,
+    chatter,
     emote_asset,
     emote_entry,
     emote_image,
@@ -62,6 +63,15 @@ class ItemSession:
 
     id: int
     channel_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message."""
+
+    id: int
+    body: str
+    badges: str  # of who said it: "broadcaster/1,subscriber/12"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +333,8 @@ class EmoteStore:
         )
         return [ItemSession(*row) for row in self._connection.execute(query)]
 
-    def scans(self, limit: int) -> list[ScanTask]:
-        """Sessions that are not looked through to their end."""
+    def scans(self, limit: int, only: Collection[int] | None = None) -> list[ScanTask]:
+        """Sessions that are not looked through to their end, the newest first; of all, or of ``only`` these."""
         query = (
             select(chat_session.c.id, chat_session.c.state, emote_scan.c.upto_id, emote_scan.c.stage)
             .join(emote_scan, emote_scan.c.session_id == chat_session.c.id, isouter=True)
@@ -332,6 +342,8 @@ class EmoteStore:
             .order_by(chat_session.c.id.desc())
             .limit(limit)
         )
+        if only is not None:
+            query = query.where(chat_session.c.id.in_(list(only)))
         tasks = []
         for row in self._connection.execute(query):
             ended = row.state != "recording"
@@ -350,6 +362,17 @@ class EmoteStore:
             .limit(limit)
         )
         return [(int(row.id), row.emotes, row.body) for row in self._connection.execute(query)]
+
+    def said_after(self, session_id: int, after_id: int, limit: int) -> list[Said]:
+        """Text and badges of a session's messages after one, at most ``limit``, in the order of their ids."""
+        query = (
+            select(chat_message.c.id, chat_message.c.body, func.coalesce(chatter.c.badges, ""))
+            .join(chatter, chatter.c.id == chat_message.c.chatter_id, isouter=True)
+            .where(chat_message.c.id > after_id, chat_message.c.id < (session_id + 1) << 32)
+            .order_by(chat_message.c.id)
+            .limit(limit)
+        )
+        return [Said(*row) for row in self._connection.execute(query)]
 
     def use(self, session_id: int, used: Mapping[str, tuple[str, str]], *, at_most: int) -> None:
         """These emotes of Twitch occur in a session: by id, what was typed and the image's address.

@@ -339,10 +339,19 @@ async def test_messages_that_came_late_are_found_when_the_stream_is_over(house: 
     while await house.vault.scan_messages():
         pass
     assert set((await house.view(CHANNEL)).used) == {"25", "1902"}
-    await house.vault.scan_again("1")
-    while await house.vault.scan_messages():
-        pass
-    assert set((await house.view(CHANNEL)).used) == {"25", "1902", "354"}
+    await house.vault.prepare_item("1", CHANNEL, house.clock.now())
+    emotes = await house.view(CHANNEL)
+    assert set(emotes.used) == {"25", "1902", "354"}
+    assert {entry.url for entry in emotes.used.values()} <= set(emotes.images)
+    assert {meaning.entry.url for meaning in emotes.view.codes.values()} <= set(emotes.images)
+
+
+async def test_an_item_is_prepared_though_every_provider_is_away(house: VaultHouse) -> None:
+    session = await house.add_session(CHANNEL, state="ended")
+    await house.add_messages(session, (100, "25:0-4", "Kappa"))
+    house.standin.faults.add(Status(503))
+    await house.vault.prepare_item("1", CHANNEL, house.clock.now())
+    assert set((await house.view(CHANNEL)).used) == {"25"}
 
 
 async def test_a_session_has_only_so_many_emotes(
