@@ -346,9 +346,8 @@ class _Seat:
             predecessor.close()
         self._serving = held
         self._failure = None
-        self._shared.log.info(
-            "chat connected", account=held.account or "anonymous", joined=len(held.joined), of=len(self.channels)
-        )
+        account = held.account or "anonymous"
+        self._shared.log.info("chat connected", account=account, channel_count=len(self.channels))
 
     async def _serve(self, held: _Held) -> None:
         """As long as the link is good and nobody asks for another."""

@@ -102,9 +102,10 @@ def command_of(raw: bytes) -> bytes:
     return raw[start:] if end < 0 else raw[start:end]
 
 
-def trailing_bytes(raw: bytes) -> bytes:
-    """The last parameter of a line as it came, if a colon stands before it; else nothing."""
-    return raw[_start_of_command(raw) :].partition(b" :")[2]
+def last_parameter_of(raw: bytes) -> bytes:
+    """The last parameter of a line as it came, of a line that has one."""
+    middle, colon, trailing = raw[_start_of_command(raw) :].partition(b" :")
+    return trailing if colon else middle.rstrip(b" ").rpartition(b" ")[2]
 
 
 def _start_of_command(raw: bytes) -> int:

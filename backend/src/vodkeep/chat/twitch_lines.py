@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 
-from vodkeep.chat.irc import Line, trailing_bytes
+from vodkeep.chat.irc import Line, last_parameter_of
 from vodkeep.chat.model import ChatMessage, Chatter, Kind
 
 CHAT_COMMANDS = frozenset(
@@ -98,7 +98,7 @@ def valid_emotes(emotes: str, length: int) -> str:
 def _said(line: Line, channel: str, sent_ms: int) -> ChatMessage:
     """PRIVMSG."""
     tags = line.tags
-    body = line.params[1] if len(line.params) > 1 else ""
+    body = line.params[-1] if len(line.params) > 1 else ""
     kind = Kind.MESSAGE
     if body.startswith(_ACTION) and body[len(_ACTION) :][:1] in (" ", _END_OF_ACTION):
         # Emote ranges count from the first character after the mark. A long text may have lost its end mark.
@@ -137,12 +137,12 @@ def _happened(line: Line, channel: str, sent_ms: int) -> ChatMessage:
 def _announced(line: Line, channel: str, sent_ms: int) -> ChatMessage:
     """NOTICE."""
     extra: dict[str, object] = {"type": found} if (found := line.tags.get("msg-id")) else {}
-    return _event(Kind.NOTICE, line, channel, sent_ms, extra, body=line.params[1] if len(line.params) > 1 else "")
+    return _event(Kind.NOTICE, line, channel, sent_ms, extra, body=line.params[-1] if len(line.params) > 1 else "")
 
 
 def _cleared(line: Line, channel: str, sent_ms: int) -> ChatMessage:
     """CLEARCHAT: of everybody, or of one person, for some seconds or for good."""
-    login = line.params[1] if len(line.params) > 1 else ""
+    login = line.params[-1] if len(line.params) > 1 else ""
     user_id = line.tags.get("target-user-id", "")
     if not login and not user_id:
         return _event(Kind.CLEAR_CHAT, line, channel, sent_ms, {})
@@ -164,7 +164,7 @@ def _deleted(line: Line, channel: str, sent_ms: int) -> ChatMessage:
     if login := line.tags.get("login"):
         extra["target_login"] = login.lower()
     if len(line.params) > 1:
-        extra["text"] = line.params[1]
+        extra["text"] = line.params[-1]
     return _event(Kind.CLEAR_MESSAGE, line, channel, sent_ms, extra)
 
 
@@ -233,5 +233,5 @@ def _digest_of(line: Line, message: ChatMessage, received_ms: int) -> str:
 
 def _as_it_came(line: Line) -> dict[str, object]:
     """The bytes of a text that is not UTF-8 or has a NUL in it, in hexadecimal, as the text itself cannot have them."""
-    trailing = trailing_bytes(line.raw)
-    return {} if len(line.params) < 2 or trailing == line.params[-1].encode() else {"body_hex": trailing.hex()}
+    came = last_parameter_of(line.raw)
+    return {} if came == line.params[-1].encode() else {"body_hex": came.hex()}

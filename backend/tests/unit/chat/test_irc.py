@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vodkeep.chat.irc import LONGEST_LINE_BYTES, Splitter, command_of, decode, parse_line, trailing_bytes, unescape
+from vodkeep.chat.irc import LONGEST_LINE_BYTES, Splitter, command_of, decode, last_parameter_of, parse_line, unescape
 
 # After the public vectors of https://github.com/ircdocs/parser-tests (msg-split, CC0), read 2026-11-23.
 PUBLIC: list[tuple[str, dict[str, str], str, str, list[str]]] = [
@@ -144,7 +144,7 @@ wordy = st.lists(
 def test_nothing_that_arrives_raises(raw: bytes) -> None:
     line = parse_line(raw)
     command_of(raw)
-    trailing_bytes(raw)
+    last_parameter_of(raw)
     if line is not None:
         assert line.command
         assert " " not in line.command
@@ -158,8 +158,8 @@ def test_the_short_ways_to_a_part_agree_with_the_whole(raw: bytes) -> None:
     if line is None:
         return
     assert decode(command_of(raw)).upper() == line.command
-    if trailing := trailing_bytes(raw):
-        assert decode(trailing) == line.params[-1]
+    if line.params:
+        assert decode(last_parameter_of(raw)) == line.params[-1]
 
 
 keys = st.from_regex(r"\A\+?([a-z.]{1,8}/)?[A-Za-z0-9-]{1,20}\Z")

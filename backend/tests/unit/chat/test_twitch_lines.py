@@ -87,6 +87,12 @@ def test_bytes_that_are_no_characters_are_kept_beside_the_text() -> None:
     assert bytes.fromhex(str(message.extra["body_hex"])) == b"caf\xc3 ol\xe9"
 
 
+@pytest.mark.parametrize("raw", [b"PRIVMSG #kai caf\xe9", b"PRIVMSG #kai caf\xe9  ", b"PRIVMSG #kai no :caf\xe9"])
+def test_a_text_is_the_last_parameter_however_it_is_written(raw: bytes) -> None:
+    message = read(raw)
+    assert (message.body, message.extra) == ("caf\ufffd", {"body_hex": b"caf\xe9".hex()})
+
+
 def test_nul_becomes_a_replacement_character() -> None:
     message = read(b"@id=x;display-name=K\0i :kai!kai@kai PRIVMSG #channel :a\0b")
     assert message.body == "a\ufffdb"
