@@ -62,6 +62,10 @@ ui: ## Build the web pages from frontend/
 chaos: environment ## Kill, freeze, fill and cut everything for 10 minutes; ARGS="--seed 7 --minutes 2 --database sqlite"
 	@cd backend/tests && PYTHONPATH=../src:. exec ../../$(BIN)/python -m support.chaos $(ARGS)
 
+.PHONY: chaos-chat
+chaos-chat: environment ## Kill a chat recorder again and again, with a minute without database; ARGS="--database postgresql"
+	@cd backend/tests && PYTHONPATH=../src:. exec ../../$(BIN)/python -m support.chat_kills $(ARGS)
+
 .PHONY: bench
 bench: bench-demux bench-capture ## Run every measurement (bench/README.md says which there are)
 

@@ -1,0 +1,33 @@
+"""Issue 5, item 3: a recorder is killed, and the database goes away, during a burst of 2,000 messages/s."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from support.chat_kills import Course, locked_file, run, stopped_server
+from support.postgres import PostgresServer
+from vodkeep.db.engine import Database
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(
+    chat_database: Database, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """`make chaos-chat` is the same with a full minute without the database."""
+    course = Course()
+    if chat_database.is_sqlite:
+        outage = partial(locked_file, chat_database.path)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        outage = partial(stopped_server, server)
+
+    report = await run(course, chat_database, tmp_path, outage)
+
+    assert report.kills == course.kills
+    assert report.resent > 0, "no kill met a line between the journal and its acknowledgement"
+    assert (report.missing, report.twice) == ([], 0)
+    assert report.counted == report.sent == course.messages

@@ -1,0 +1,268 @@
+"""A recorder that is killed again and again while chat comes over TLS and the database goes away for a while.
+
+``python -m support.chat_kills --database sqlite --outage 60 --seconds 90`` is the long form of what the tests do. The
+recorder runs in a child process (``support.chat_recorder``) and reads from a socket here; each line that it has
+acknowledged, and no other, is never sent again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sqlite3
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import trustme
+from anyio.streams.tls import TLSListener
+from sqlalchemy import URL
+
+import vodkeep
+from support.chat_messages import a_session, message_id, reload, stored_ids
+from support.irc_lines import privmsg
+from support.postgres import PostgresServer, find_binaries, fresh_database
+from vodkeep.chat.database import CHAT
+from vodkeep.chat.sessions import Session
+from vodkeep.db.engine import Database
+from vodkeep.db.migrate import upgrade
+
+_TICK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What happens."""
+
+    seconds: float = 4.0  # as long the chat goes on
+    rate: int = 2000  # messages/s
+    kills: int = 4
+    outage_s: float = 1.5
+    seed: int = 1
+
+    @property
+    def messages(self) -> int:
+        return round(self.seconds * self.rate)
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of it."""
+
+    sent: int = 0
+    resent: int = 0
+    kills: int = 0
+    missing: list[int] = field(default_factory=list)
+    twice: int = 0
+    counted: int = 0  # what the session says it has
+    spool_peak: int = 0  # bytes
+
+
+class Feed:
+    """Sends numbered messages at a rate; a new connection begins behind what was acknowledged."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        # Some of them come late, as Twitch sends them.
+        self._order = sorted(range(course.messages), key=lambda number: number + (300 if number % 7 == 0 else 0))
+        self._started = 0.0
+        self.acknowledged = 0
+        self.sent = 0
+        self.resent = 0
+        self.done = anyio.Event()
+
+    async def serve(self, stream: anyio.abc.ByteStream) -> None:
+        """One connection, to its end or that of the chat."""
+        try:
+            async with stream, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._send, stream)
+                rest = b""
+                async for chunk in stream:
+                    *numbers, rest = (rest + chunk).split(b"\n")
+                    self.acknowledged += sum(map(int, numbers))
+                    if self.acknowledged >= self._course.messages:
+                        self.done.set()
+                        break
+                tasks.cancel_scope.cancel()
+        except* (anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError, OSError, ssl.SSLError):
+            pass  # It was killed.
+
+    async def _send(self, stream: anyio.abc.ByteStream) -> None:
+        position = self.acknowledged
+        self._started = self._started or time.monotonic()
+        while position < self._course.messages:
+            due = min(self._course.messages, int((time.monotonic() - self._started) * self._course.rate))
+            upto = min(due, position + 500)
+            if upto <= position:
+                await anyio.sleep(_TICK_S)
+                continue
+            numbers = self._order[position:upto]
+            await stream.send(b"".join(privmsg(n, after_ms=n * 1000 // self._course.rate) + b"\r\n" for n in numbers))
+            self.resent += max(0, min(self.sent, upto) - position)
+            self.sent = max(self.sent, upto)
+            position = upto
+
+
+async def run(
+    course: Course, database: Database, data_dir: Path, outage: Callable[[], AbstractContextManager[None]]
+) -> Report:
+    """Let it happen; the database is migrated and empty."""
+    session = a_session(database)
+    report = Report()
+    rng = random.Random(course.seed)
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    certificate = data_dir / "ca.pem"
+    authority.cert_pem.write_to_path(certificate)
+    feed = Feed(course)
+    sockets = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = sockets.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
+    async with TLSListener(sockets, context, standard_compatible=False) as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, feed.serve)
+        start = partial(_start, database.url, data_dir, port, certificate, session)
+        moments = sorted(rng.uniform(0.3, course.seconds) for _ in range(course.kills))
+        await _kill_along(course, feed, start, moments, outage, data_dir, report, database, session)
+        tasks.cancel_scope.cancel()
+    found = stored_ids(database, session.id)
+    wanted = {message_id(number): number for number in range(course.messages)}
+    report.sent, report.resent = feed.sent, feed.resent
+    report.missing = sorted(wanted[each] for each in wanted.keys() - set(found))
+    report.twice = len(found) - len(set(found))
+    report.counted = reload(database, session).messages
+    return report
+
+
+async def _kill_along(
+    course: Course,
+    feed: Feed,
+    start: Callable[[], subprocess.Popen[bytes]],
+    moments: list[float],
+    outage: Callable[[], AbstractContextManager[None]],
+    data_dir: Path,
+    report: Report,
+    database: Database,
+    session: Session,
+) -> None:
+    begun = time.monotonic()
+    away_from = course.seconds / 3
+    stack = ExitStack()
+    away = 0
+    process = start()
+    try:
+        with anyio.fail_after(course.seconds * 3 + course.outage_s + 60):
+            while not feed.done.is_set() or moments or away < 2:
+                passed = time.monotonic() - begun
+                if away == 0 and passed >= away_from:
+                    await anyio.to_thread.run_sync(stack.enter_context, outage())
+                    away = 1
+                elif away == 1 and passed >= away_from + course.outage_s:
+                    await anyio.to_thread.run_sync(stack.close)
+                    away = 2
+                if moments and passed >= moments[0]:
+                    del moments[0]
+                    process.send_signal(signal.SIGKILL)
+                    await anyio.to_thread.run_sync(process.wait)
+                    report.kills += 1
+                    process = start()
+                report.spool_peak = max(report.spool_peak, _size_of(data_dir / ".chat-journal"))
+                await anyio.sleep(_TICK_S)
+            # The last one stores what all of them left; it ends when it is done.
+            await anyio.to_thread.run_sync(process.wait)
+    finally:
+        stack.close()
+        process.kill()
+        process.wait()
+
+
+def _start(url: URL, data_dir: Path, port: int, certificate: Path, session: Session) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "support.chat_recorder", str(data_dir), str(port), str(certificate)]
+    tests = Path(__file__).parents[1]
+    return subprocess.Popen(
+        [*command, str(session.id)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(vodkeep.__file__).parents[1]), str(tests)]),
+            "CHAT_URL": url.render_as_string(hide_password=False),
+        },
+    )
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for path in folder.glob("*/*"):
+        try:
+            size += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return size
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Nobody else can write the SQLite file."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.close()
+
+
+@contextmanager
+def stopped_server(server: PostgresServer) -> Iterator[None]:
+    """There is no server."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+def main() -> None:
+    """Run the long form, print what became of it; exit code 1 if anything is missing or twice."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--outage", type=float, default=60)
+    parser.add_argument("--rate", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    course = Course(options.seconds, options.rate, options.kills, options.outage, options.seed)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if options.database == "sqlite":
+            database = Database(URL.create("sqlite", database=str(folder / "chat.db")))
+            outage = partial(locked_file, folder / "chat.db")
+        else:
+            server = PostgresServer(find_binaries(), keeps_commits=True)
+            stack.callback(server.close)
+            server.start()
+            database = Database(server.url(stack.enter_context(fresh_database(server))))
+            outage = partial(stopped_server, server)
+        stack.callback(database.dispose)
+        upgrade(database, CHAT)
+        report = anyio.run(run, course, database, folder, outage)
+    sys.stdout.write(
+        f"{options.database}: {report.sent} sent, {report.resent} of them again, {report.kills} kills, database away"
+        f" {course.outage_s:g} s, journals up to {report.spool_peak / 1e6:.1f} MB:"
+        f" {len(report.missing)} missing, {report.twice} twice, {report.counted} counted\n"
+    )
+    sys.exit(1 if report.missing or report.twice or report.counted != course.messages else 0)
+
+
+if __name__ == "__main__":
+    main()
