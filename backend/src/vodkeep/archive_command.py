@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import anyio
 import anyio.to_thread
+from aiohttp import ClientSession
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import (
@@ -26,12 +27,20 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from vodkeep.bootstrap import build_archivist, build_runner, claim_database, prepare_data_dir, retry_policy
+from vodkeep.bootstrap import (
+    build_archivist,
+    build_chat_runner,
+    build_runner,
+    claim_database,
+    prepare_data_dir,
+    retry_policy,
+)
 from vodkeep.capture.model import Phase, ResolvedVod
 from vodkeep.capture.resolve import Resolver
 from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.model import BroadcasterId, Video, VodId, video_id_from
 from vodkeep.catalog.store import CatalogStore
+from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
@@ -60,7 +69,8 @@ _PAUSE = timedelta(seconds=10)
 
 # An attempt that failed, or found the work folder in use, is made again.
 _WAITING = frozenset({DownloadState.FAILED, DownloadState.PENDING})
-_UNSETTLED = RUNNING | {DownloadState.PENDING}
+_UNSETTLED = RUNNING | {DownloadState.PENDING, DownloadState.DOWNLOADED}
+_KEPT = frozenset({DownloadState.DONE, DownloadState.DOWNLOADED})
 
 _WORDS = {
     Phase.RESOLVING: "resolving",
@@ -120,6 +130,10 @@ class _Archive:
     async def keep(self) -> int:
         """Do the work here, unless a service on the same PostgreSQL is at it."""
         await anyio.to_thread.run_sync(migrate.upgrade, self._database)
+        chat = chat_database(self._database)
+        await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
+        if chat is not self._database:
+            chat.dispose()
         data_dir = self._settings.storage.data_dir
         await anyio.to_thread.run_sync(claim_archive, self._database, data_dir, self._clock.now())
         if not self._database.is_sqlite and await self._service_is_alive():
@@ -142,6 +156,9 @@ class _Archive:
 
             with self._bars(look):
                 item = await self._attempt_until_settled(runner, item)
+                if item.download_state is DownloadState.DOWNLOADED and item.stage is Stage.CHAT:
+                    seen = replace(seen, words="fetching the chat")
+                    item = await self._keep_chat(session, item)
             if item.download_state is DownloadState.DONE:
                 await archivist.tidy(self._id)
         if item.download_state in _UNSETTLED and not self._database.is_sqlite and await self._service_is_alive():
@@ -187,6 +204,21 @@ class _Archive:
             self._say(f"{reason} Trying again in {max(0, round(wait.total_seconds()))} s.")
             await self._clock.sleep(wait.total_seconds())
         return item
+
+    async def _keep_chat(self, session: ClientSession, item: QueueItem) -> QueueItem:
+        """One attempt at the chat: what cannot be had of it now keeps nobody waiting."""
+        once = replace(retry_policy(self._settings), max_attempts=1)
+        chat = chat_database(self._database)
+        try:
+            runner = build_chat_runner(self._settings, self._clock, self._database, chat, session, retry=once, rounds=1)
+            async with self._permit(Job(Stage.CHAT, self._id, item.channel)) as permitted:
+                if permitted:
+                    await runner.run(item)
+        finally:
+            chat.dispose()
+        found = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
+        assert found is not None
+        return found
 
     async def _ensure_row(self, resolver: Resolver) -> QueueItem:
         """The item's row: made from what the resolver says if there is none, and due again if it was settled."""
@@ -245,7 +277,7 @@ class _Archive:
 
     def _report(self, item: QueueItem) -> int:
         """Say how it ended; 0 only when the item is whole in the library."""
-        if item.download_state is DownloadState.DONE and item.downloaded_path is not None:
+        if item.download_state in _KEPT and item.downloaded_path is not None:
             self._say(f"Kept: {self._settings.storage.data_dir / item.downloaded_path}")
             return 0
         if item.download_state is DownloadState.WAITING:

@@ -31,6 +31,7 @@ from vodkeep.catalog.client import HelixClient
 from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
+from vodkeep.chat.comments import CommentsClient
 from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.chat.indexer import LEASE as CHAT_INDEX
 from vodkeep.chat.indexer import Indexer
@@ -51,9 +52,11 @@ from vodkeep.keep.library import Library
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
+from vodkeep.pipeline.chat_runner import ROUNDS, ChatRunner
+from vodkeep.pipeline.chat_stage import ChatKeeper
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import UploadLimits
-from vodkeep.pipeline.engines import build_engine
+from vodkeep.pipeline.engines import build_engine, slots_of
 from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
@@ -162,6 +165,7 @@ def _build_service(
         rng=rng,
         log=get_logger("twitch_helix"),
     )
+    chat_runner = build_chat_runner(settings, clock, database, chat, session, metrics=metrics)
     catalog = CatalogService(
         database,
         helix,
@@ -184,7 +188,7 @@ def _build_service(
     engine = build_engine(
         settings,
         database,
-        {Stage.CAPTURE: runner},
+        {Stage.CAPTURE: runner, Stage.CHAT: chat_runner},
         bell,
         clock,
         get_logger("vod_process"),
@@ -291,7 +295,7 @@ def _release_all(unit: UnitOfWork) -> None:
 def _note(service: Service) -> str:
     """What this process says about itself to the others."""
     settings, roles = service.settings, service.roles
-    slots = {str(Stage.CAPTURE): settings.pipeline.max_concurrent_downloads} if Role.WORK in roles else {}
+    slots = {str(stage): count for stage, count in slots_of(settings).items()} if Role.WORK in roles else {}
     return ProcessNote(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -457,7 +461,48 @@ def build_runner(
         retry=retry or retry_policy(settings),
         breaker=BreakerPolicy(settings.pipeline.breaker_threshold, settings.pipeline.breaker_cooldown),
         rng=random.Random(),
+        chats=True,
         heeds_breaker=heeds_breaker,
+    )
+
+
+def build_chat_runner(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    chat: Database,
+    session: aiohttp.ClientSession,
+    *,
+    metrics: PipelineMetrics | None = None,
+    retry: RetryPolicy | None = None,
+    rounds: int = ROUNDS,
+) -> ChatRunner:
+    """The runner of the chat stage; ``chat`` is the database of chat."""
+    log = get_logger("vod_chat")
+    comments = CommentsClient(
+        session,
+        gql_url=settings.twitch.gql_url,
+        client_id=settings.twitch.gql_client_id or "",
+        clock=clock,
+        rng=random.Random(),
+        log=log,
+    )
+    keeper = ChatKeeper(
+        database,
+        chat,
+        comments if settings.chat.vod_import else None,
+        library=settings.storage.data_dir,
+        log=log,
+    )
+    return ChatRunner(
+        database=database,
+        chat=keeper,
+        clock=clock,
+        log=log,
+        metrics=metrics or NoMetrics(),
+        retry=retry or retry_policy(settings),
+        rng=random.Random(),
+        rounds=rounds,
     )
 
 

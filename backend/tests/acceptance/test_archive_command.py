@@ -129,7 +129,8 @@ def test_a_service_that_starts_meanwhile_leaves_the_item_to_the_command(home_of:
         running.kill()
         running.wait()
     assert service.lines("download started") == []
-    assert home.vod(ids.PLAIN)["generation"] == 1
+    # One claim for the picture and one for the chat.
+    assert home.vod(ids.PLAIN)["generation"] == 2
     check_kept(home, ids.PLAIN)
 
 

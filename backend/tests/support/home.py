@@ -226,7 +226,9 @@ def check_kept(home: Home, video_id: str) -> Any:
     assert (row["processing_error"], row["error_code"], row["completeness"]) == (None, None, 1.0), row
     folder = home.folder(video_id)
     assert row["downloaded_path"] == str(folder.relative_to(home.data_dir) / "video.mp4")
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "thumbnail.jpg", "video.mp4"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["chat.ndjson.zst", "manifest.json", "thumbnail.jpg", "video.mp4"]
+    assert row["chat_completeness"] == 1.0, row
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o640}
     assert (folder / "thumbnail.jpg").read_bytes()[:3] == b"\xff\xd8\xff"

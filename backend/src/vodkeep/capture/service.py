@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -114,6 +114,7 @@ class Captured:
     holes: tuple[Hole, ...]
     has_thumbnail: bool
     cut_short_by: PermanentError | None  # why no more of it can ever be had
+    picture_start: datetime | None = None  # when its first picture was broadcast, UTC, where the playlist says so
 
 
 class DownloadWhole(Protocol):
@@ -333,6 +334,7 @@ class _Capture:
             holes=tuple(holes.values()),
             has_thumbnail=has_thumbnail,
             cut_short_by=gone,
+            picture_start=playlist.segments[0].program_date_time,
         )
 
     # --- resolve and plan ----------------------------------------------------------------------------------------

@@ -140,6 +140,24 @@ chat_journal = Table(
     Column("position", BigInteger, nullable=False),  # bytes
 )
 
+# Which stretches of a VOD's own chat were read, ms into the video; moves in the transaction of their messages.
+chat_read = Table(
+    "chat_read",
+    metadata,
+    Column("vod_id", Text, primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ms", BigInteger, nullable=False),
+)
+
+# Whose messages were erased, as digests (chat/erasure.py); what they said until then never comes in again.
+chat_erased = Table(
+    "chat_erased",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),  # one for the whole archive
+    Column("until_ms", BigInteger, nullable=False),
+)
+
 # --- emotes and badges (chat/vault) ---------------------------------------------------------------------------
 
 # Each image once, whoever uses it; its bytes are in DATA_DIR/.emotes.

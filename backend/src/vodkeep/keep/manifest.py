@@ -15,6 +15,7 @@ from typing import Any
 from vodkeep.disk import algorithm_of
 
 MANIFEST_NAME = "manifest.json"
+CHAT_NAME = "chat.ndjson.zst"
 FORMAT = "vodkeep-manifest/2"
 # It had SHA-256 alone, and no name for it.
 _FORMAT_1 = "vodkeep-manifest/1"
@@ -70,6 +71,16 @@ class ChapterEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatEntry:
+    """The chat of the broadcast, which lies beside the video."""
+
+    messages: int  # what people said
+    completeness: float  # 0..1 of the broadcast; exactly 1.0 only without a gap
+    gaps: tuple[tuple[int, int], ...] = ()  # ms of the broadcast of which nothing is known; the longest ones
+    reason: str = ""  # why there is not more of it
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a folder knows of its item."""
 
@@ -88,6 +99,8 @@ class Manifest:
     streams: tuple[StreamEntry, ...]
     ledger: tuple[LedgerEntry, ...]
     chapters: tuple[ChapterEntry, ...]
+    picture_start: datetime | None = None  # when its first picture was broadcast, UTC, where the playlist said so
+    chat: ChatEntry | None = None  # None: nothing was kept of it, or it was not seen to yet
 
     def file(self, name: str) -> FileEntry | None:
         """The entry of the file called ``name``; None when the item has none."""
@@ -99,6 +112,7 @@ def write_manifest(manifest: Manifest) -> str:
     fields = asdict(manifest)
     fields["date"] = manifest.date.isoformat() if manifest.date else None
     fields["captured_at"] = manifest.captured_at.isoformat()
+    fields["picture_start"] = manifest.picture_start.isoformat() if manifest.picture_start else None
     return json.dumps({"format": FORMAT, **fields}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -122,6 +136,10 @@ def read_manifest(text: str) -> Manifest:
                 "streams": tuple(StreamEntry(**entry) for entry in fields["streams"]),
                 "ledger": tuple(LedgerEntry(**entry) for entry in fields["ledger"]),
                 "chapters": tuple(ChapterEntry(**entry) for entry in fields["chapters"]),
+                "picture_start": (
+                    datetime.fromisoformat(fields["picture_start"]) if fields.get("picture_start") else None
+                ),
+                "chat": _read_chat(fields["chat"]) if fields.get("chat") else None,
             }
         )
         _check_types(manifest)
@@ -130,6 +148,10 @@ def read_manifest(text: str) -> Manifest:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"it cannot be read ({error})") from error
+
+
+def _read_chat(told: dict[str, Any]) -> ChatEntry:
+    return ChatEntry(**{**told, "gaps": tuple((int(start), int(end)) for start, end in told["gaps"])})
 
 
 def _check_types(manifest: Manifest) -> None:

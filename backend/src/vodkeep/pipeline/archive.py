@@ -6,9 +6,10 @@ not fetched a second time; an item that an interrupted run had placed is found b
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import anyio
 import anyio.to_thread
@@ -23,6 +24,7 @@ from vodkeep.disk import disk_errors
 from vodkeep.errors import Incomplete, PermanentError
 from vodkeep.keep.library import Library, LibraryItem, describe_file
 from vodkeep.keep.manifest import (
+    CHAT_NAME,
     MANIFEST_NAME,
     ChapterEntry,
     FileEntry,
@@ -130,8 +132,6 @@ class Archivist:
         confirm: Callable[[], None],
     ) -> LibraryItem:
         manifest = _describe(item, captured, self._clock)
-        with disk_errors(captured.output):
-            (captured.output / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
         path = self._library.folder_for(
             channel=manifest.channel, date=manifest.date, title=manifest.title, video_id=manifest.video_id
         )
@@ -145,6 +145,10 @@ class Archivist:
             # What Twitch offers now is less than what was captured before.
             self._log.warning("item kept as it was", vod_id=item.twitch_vod_id, path=str(path))
             return there
+        with disk_errors(captured.output):
+            if there is not None:
+                manifest = _take_chat_over(self._library.root / there.path, there.manifest, captured.output, manifest)
+            (captured.output / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
         self._library.place(captured.output, folder.path, path, confirm=confirm)
         return LibraryItem(path, manifest)
 
@@ -221,7 +225,17 @@ def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
             ChapterEntry(chapter.start_us // 1000, chapter.end_us // 1000, chapter.title)
             for chapter in resolved.chapters
         ),
+        picture_start=captured.picture_start,
     )
+
+
+def _take_chat_over(old: Path, there: Manifest, output: Path, new: Manifest) -> Manifest:
+    """Bring the chat that lies beside an earlier film: it may be the only copy there is."""
+    entry = there.file(CHAT_NAME)
+    if entry is None or not (old / CHAT_NAME).is_file():
+        return new
+    shutil.copyfile(old / CHAT_NAME, output / CHAT_NAME)
+    return replace(new, files=(*new.files, entry), chat=there.chat)
 
 
 def _captured_item(kept: LibraryItem, cut_short_by: PermanentError | None) -> CapturedItem:

@@ -13,6 +13,15 @@ from vodkeep.pipeline.running import Bell, Runner
 from vodkeep.settings import Settings
 from vodkeep.telemetry.log import Logger
 
+CHATS_AT_ONCE = 2
+"""How many items a process sees to the chat of at once: it waits for Twitch most of the time."""
+
+
+def slots_of(settings: Settings, workers: int | None = None) -> dict[Stage, int]:
+    """How many jobs of each stage a process that works runs at once."""
+    captures = workers if workers is not None else settings.pipeline.max_concurrent_downloads
+    return {Stage.CAPTURE: captures, Stage.CHAT: CHATS_AT_ONCE}
+
 
 def build_engine(
     settings: Settings,
@@ -39,8 +48,7 @@ def build_engine(
         works: whether this process runs jobs itself.
         workers: captures at once in this process.
     """
-    count = workers if workers is not None else settings.pipeline.max_concurrent_downloads
-    slots = {Stage.CAPTURE: count if works else 0}
+    slots = {stage: count if works and stage in runners else 0 for stage, count in slots_of(settings, workers).items()}
     if database.is_sqlite:
         return InProcessEngine(runners, slots=slots, bell=bell, clock=clock, log=log)
     return FleetEngine(database, runners, slots=slots, holder=holder, bell=bell, clock=clock, log=log)

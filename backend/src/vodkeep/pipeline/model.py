@@ -11,6 +11,7 @@ The state machine of ``vods.download_state`` is written here and nowhere else::
           failed | parked | canceled | waiting (still live)        failed | parked | canceled
           pending (released)
 
+An item whose chat is being seen to is ``downloaded`` all the time, with the stage ``chat``: its picture is whole.
 ``vods.stage`` says what a failed, parked or canceled row failed at, and what a downloaded one is due for. An operator's
 reset (``docs/operations.md``) leads from any settled state back to ``downloading``: it begins anew, and what is in its
 folder already is recognised there. A run that was killed leaves its row in a running state; the next claim takes it
@@ -61,7 +62,8 @@ MOVES: Mapping[DownloadState, frozenset[DownloadState]] = {
         {_S.DOWNLOADING, _S.VERIFYING, _S.PENDING, _S.WAITING, _S.FAILED, _S.PARKED, _S.CANCELED}
     ),
     _S.VERIFYING: frozenset({_S.DOWNLOADED, _S.DOWNLOADING, _S.PENDING, _S.WAITING, _S.FAILED, _S.PARKED, _S.CANCELED}),
-    _S.DOWNLOADED: frozenset({_S.UPLOADING, _S.DONE, _S.PENDING, _S.CANCELED}),
+    # To itself: its chat is seen to, while the picture lies in its folder.
+    _S.DOWNLOADED: frozenset({_S.DOWNLOADED, _S.UPLOADING, _S.DONE, _S.PENDING, _S.CANCELED}),
     _S.UPLOADING: frozenset({_S.UPLOADING, _S.DOWNLOADED, _S.DONE, _S.FAILED, _S.PARKED, _S.CANCELED}),
     _S.DONE: frozenset({_S.DOWNLOADING, _S.PENDING}),
     _S.FAILED: frozenset({_S.DOWNLOADING, _S.UPLOADING, _S.DOWNLOADED, _S.PENDING, _S.CANCELED}),
@@ -92,7 +94,12 @@ _AFTER_CAPTURE = frozenset({(_S.FAILED, _S.UPLOADING), (_S.FAILED, _S.DOWNLOADED
 
 def check_move(source: DownloadState, target: DownloadState, *, stage: Stage = Stage.CAPTURE) -> None:
     """Raise :class:`IllegalMove` unless an item that is at ``stage`` may go from ``source`` to ``target``."""
-    if target not in MOVES[source] or (stage is Stage.CAPTURE and (source, target) in _AFTER_CAPTURE):
+    illegal = (
+        target not in MOVES[source]
+        or (stage is Stage.CAPTURE and (source, target) in _AFTER_CAPTURE)
+        or (stage is not Stage.CHAT and source is target is _S.DOWNLOADED)
+    )
+    if illegal:
         raise IllegalMove(f"an item never goes from {source} to {target}")
 
 

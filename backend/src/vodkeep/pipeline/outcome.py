@@ -87,7 +87,7 @@ def judge(
             return Setback(
                 DownloadState.WAITING,
                 error.code,
-                _sentence(error),
+                sentence_of(error),
                 error.remedy,
                 now + wait,
                 counts=False,
@@ -97,7 +97,7 @@ def judge(
             return Setback(
                 DownloadState.PARKED,
                 error.code,
-                _sentence(error),
+                sentence_of(error),
                 error.remedy,
                 None,
                 counts=True,
@@ -107,7 +107,7 @@ def judge(
             return Setback(
                 DownloadState.FAILED,
                 error.code,
-                _sentence(error),
+                sentence_of(error),
                 error.remedy or "Make room on the data disk; the item goes on by itself.",
                 now + obeyed(cooldown(policy, rng), error.delay_s),
                 counts=False,
@@ -119,7 +119,7 @@ def judge(
                 return Setback(
                     DownloadState.PARKED,
                     error.code,
-                    _sentence(error),
+                    sentence_of(error),
                     error.remedy or "Retry the item if the broadcast has been repaired at Twitch.",
                     None,
                     counts=True,
@@ -128,7 +128,7 @@ def judge(
             return Setback(
                 DownloadState.FAILED,
                 error.code,
-                _sentence(error),
+                sentence_of(error),
                 error.remedy,
                 now + wait_after(failures + 1, policy, rng, own=own, asked_s=error.delay_s),
                 counts=True,
@@ -146,7 +146,8 @@ def judge(
             )
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
+    """The error in words that fit a row and a page."""
     # Tools quote foreign bytes; PostgreSQL stores neither NUL nor lone surrogates.
     text = str(error).encode("utf-8", "replace").decode("utf-8").replace("\x00", "").strip() or type(error).__name__
     return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}..."

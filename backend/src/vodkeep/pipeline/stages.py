@@ -24,6 +24,7 @@ from vodkeep.pipeline.metrics import PipelineMetrics
 from vodkeep.pipeline.model import DownloadState, QueueItem
 from vodkeep.pipeline.outcome import BUG, Setback, is_own_cause, judge
 from vodkeep.pipeline.retry import RetryPolicy
+from vodkeep.pipeline.saving import leaf, save_ending
 from vodkeep.pipeline.store import Claim, FenceLost, Loss, NotDue, QueueStore
 from vodkeep.telemetry.correlation import bind_corr, current_corr, new_corr
 from vodkeep.telemetry.log import Logger
@@ -37,8 +38,6 @@ _PROGRESS_LOG_S = 10.0
 
 # Handing an item back at a shutdown is one small write; a database that is away must not hold the shutdown up.
 _RELEASE_LIMIT_S = 5.0
-
-_SAVE_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 _CONFIRM_RETRY_S = 1.0
 
@@ -131,6 +130,7 @@ class CaptureRunner:
         breaker: BreakerPolicy,
         rng: random.Random,
         publishes: bool = False,
+        chats: bool = False,  # whether somebody sees to the chat of what was captured
         heeds_breaker: bool = True,  # else it also runs while the breaker is open, for a person who waits
     ) -> None:
         self._database = database
@@ -143,6 +143,7 @@ class CaptureRunner:
         self._breaker = breaker
         self._rng = rng
         self._publishes = publishes
+        self._chats = chats
         self._heeds_breaker = heeds_breaker
         self._live: dict[str, _Live] = {}
 
@@ -240,7 +241,7 @@ class CaptureRunner:
                 case ItemBusyError():
                     return await self._postpone(claim, ending, probe=probe)
                 case Exception():
-                    return await self._save_setback(claim, _leaf(ending), probe=probe)
+                    return await self._save_setback(claim, leaf(ending), probe=probe)
                 case _:
                     pass
         except FenceLost:
@@ -362,6 +363,7 @@ class CaptureRunner:
                 size_bytes=captured.bytes,
                 completeness=captured.completeness,
                 publish=self._publishes,
+                chat=self._chats,
             )
             before, after = self._count_attempt(health, channel, Verdict.WORKS, now, probe=probe)
             health.average_in(AVG_DOWNLOAD_MS, elapsed_s * 1000, now, channel=channel)
@@ -369,7 +371,9 @@ class CaptureRunner:
                 health.average_in(AVG_TOTAL_MS, elapsed_s * 1000, now, channel=channel)
             return state, before, after, store.depth()
 
-        state, before, after, depth = await self._save(claim, work, lambda saved: saved[0])
+        state, before, after, depth = await save_ending(
+            self._database, self._clock, self._log, claim, work, lambda saved: saved[0]
+        )
         self._circuits.attempt_ended(channel, before, after, now)
         self._metrics.downloads_succeeded(channel)
         self._metrics.download_duration(channel, elapsed_s)
@@ -418,7 +422,9 @@ class CaptureRunner:
             before, after = self._count_attempt(health, channel, setback.verdict, now, probe=probe)
             return setback, before, after, store.depth()
 
-        setback, before, after, depth = await self._save(claim, work, lambda saved: saved[0].state)
+        setback, before, after, depth = await save_ending(
+            self._database, self._clock, self._log, claim, work, lambda saved: saved[0].state
+        )
         self._circuits.attempt_ended(channel, before, after, now)
         if setback.is_failure:
             self._metrics.downloads_failed(channel)
@@ -517,39 +523,7 @@ class CaptureRunner:
             self._log.warning("claim lost", generation=claim.item.generation, **fields)
 
     async def _save(self, claim: Claim, work: Callable[[UnitOfWork], T], leaves: Callable[[T], DownloadState]) -> T:
-        """Commit how the attempt ended, however long the database is away: it may be hours of work.
-
-        Each try runs to its end even in a shutdown; the waits between them are where a cancellation gets in. A
-        connection may break after the commit and before its answer: then the next try finds the claim ended, and by
-        ``leaves``, the state that the result of ``work`` leaves the item in, that it was this run that ended it.
-        """
-        sent: list[T] = []
-        tries = 0
-
-        def attempt(unit: UnitOfWork) -> T:
-            result = work(unit)
-            sent[:] = [result]
-            unit.commit()
-            return result
-
-        def was_saved(unit: UnitOfWork) -> bool:
-            return QueueStore(unit.connection).ended(claim, leaves(sent[0]))
-
-        while True:
-            try:
-                with anyio.CancelScope(shield=True):
-                    try:
-                        return await self._database.run(attempt)
-                    except FenceLost:
-                        if not sent or not await self._database.run(was_saved, write=False):
-                            raise
-                        return sent[0]
-            except DatabaseUnavailable as error:
-                if tries == 0:
-                    self._log.warning("the result is not saved yet", vod_id=claim.item_id, error=str(error))
-                wait_s = _SAVE_RETRY_S[min(tries, len(_SAVE_RETRY_S) - 1)]
-            tries += 1
-            await self._clock.sleep(wait_s)
+        return await save_ending(self._database, self._clock, self._log, claim, work, leaves)
 
 
 def _falls_short(part: CapturedItem) -> VodkeepError:
@@ -564,13 +538,6 @@ def _falls_short(part: CapturedItem) -> VodkeepError:
         f"Only {part.completeness:.2%} of the broadcast could be captured; the ledger in its manifest names the holes.",
         remedy="Reprocess the item if Twitch offers the rest again.",
     )
-
-
-def _leaf(error: Exception) -> Exception:
-    """The one error inside an exception group of one; task groups wrap what their tasks raise."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _progress_fields(progress: Progress) -> dict[str, object]:

@@ -349,12 +349,12 @@ class QueueStore:
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still good; takes no lock."""
         state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
-        return state in RUNNING
+        return state in _HOLDING[claim.stage]
 
     def ended(self, claim: Claim, state: DownloadState) -> bool:
         """Whether the claim's own run has left the item in ``state``, and nobody has taken it since; takes no lock."""
-        found = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
-        return found == state
+        found = self._connection.execute(select(vods.c.download_state).where(*_of_generation(claim)))
+        return found.scalar_one_or_none() == state
 
     def own_failures(self, item_id: str, stage: Stage = Stage.CAPTURE) -> int:
         """Failures of a stage whose cause was the item's own since its capture or a reset, from its timeline."""
@@ -416,6 +416,8 @@ class QueueStore:
 
     def claim(self, item: QueueItem, now: datetime, *, corr: str, stage: Stage = Stage.CAPTURE) -> Claim:
         """Take ``item`` for a new run of ``stage``: raise its generation and set it ``downloading`` or ``uploading``.
+
+        While its chat is seen to it stays ``downloaded``: the picture is in its folder, whatever becomes of the chat.
 
         An operator's reset starts the count of attempts anew. The claim carries the correlation id of the item's last
         event, so that a request or the discovery can be followed through the run; ``corr`` stands in when there
@@ -484,12 +486,20 @@ class QueueStore:
             self._move(claim, _S.VERIFYING, now)
 
     def save_captured(
-        self, claim: Claim, now: datetime, *, path: str, size_bytes: int, completeness: float, publish: bool
+        self,
+        claim: Claim,
+        now: datetime,
+        *,
+        path: str,
+        size_bytes: int,
+        completeness: float,
+        publish: bool,
+        chat: bool = False,
     ) -> DownloadState:
         """The broadcast is in its folder, whole; return the state it now has.
 
-        With ``publish`` the item stays unprocessed in ``downloaded`` for the next stage, unless it is marked
-        ``skip_upload``; otherwise it is ``done`` and processed.
+        With ``chat`` the item stays unprocessed in ``downloaded`` for that stage. With ``publish`` likewise for that
+        one, unless it is marked ``skip_upload``; otherwise it is ``done`` and processed.
         """
         self.save_verifying(claim, now)
         # Read now and not at the claim: somebody may have changed it during the hours between.
@@ -506,14 +516,70 @@ class QueueStore:
                 "completeness": completeness,
                 "download_retries": 0,
                 "fresh": 0,
-                "stage": Stage.PUBLISH,
+                "stage": Stage.CHAT if chat else Stage.PUBLISH,
             },
             sentence="The broadcast is whole and in its folder.",
         )
-        if publish and not skip_upload:
+        if chat or (publish and not skip_upload):
             return _S.DOWNLOADED
         self._move(claim, _S.DONE, now, source=_S.DOWNLOADED, values=_PROCESSED)
         return _S.DONE
+
+    def save_chat(
+        self,
+        claim: Claim,
+        now: datetime,
+        *,
+        completeness: float | None,
+        messages: int | None,
+        publish: bool,
+        code: str | None,
+        sentence: str,
+        remedy: str = "",
+    ) -> DownloadState:
+        """The item's chat is in its folder as far as it can be had; return the state the item now has.
+
+        ``None`` leaves what is known of the chat as it is. ``publish`` as in `save_captured`.
+        """
+        known = {"chat_completeness": completeness, "chat_messages": messages}
+        values: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+        values["download_retries"] = 0
+        skip_upload = self._connection.execute(select(vods.c.skip_upload).where(*_fence(claim))).scalar_one_or_none()
+        stays = publish and not skip_upload
+        if stays:
+            values["stage"] = Stage.PUBLISH
+        self._move(claim, _S.DOWNLOADED, now, values=values, code=code, sentence=sentence, remedy=remedy)
+        if stays:
+            return _S.DOWNLOADED
+        self._move(claim, _S.DONE, now, source=_S.DOWNLOADED, values=_PROCESSED)
+        return _S.DONE
+
+    def save_chat_setback(self, claim: Claim, now: datetime, setback: Setback) -> None:
+        """The chat could not be seen to; it is due again after ``setback.not_before``.
+
+        The item stays ``downloaded`` and carries no error: its picture is whole.
+        """
+        values: dict[str, Any] = {"not_before": setback.not_before}
+        if setback.counts:
+            values["download_retries"] = vods.c.download_retries + 1
+        self._move_back(claim, _S.DOWNLOADED, now, setback, values)
+
+    def captured_within(self, item_id: str, now: datetime) -> tuple[timedelta, timedelta] | None:
+        """How long the last capture took, and how long ago it began; ``None`` when the timeline does not say."""
+        moments = []
+        for target in (_S.DOWNLOADING, _S.VERIFYING):
+            to_state = events.c.to_state if target is _S.DOWNLOADING else events.c.from_state
+            last = self._connection.execute(
+                select(events.c.at)
+                .where(events.c.twitch_vod_id == item_id, to_state == target)
+                .order_by(events.c.id.desc())
+                .limit(1)
+            ).scalar_one_or_none()
+            if last is None:
+                return None
+            moments.append(last)
+        began, ended = moments
+        return max(timedelta(), ended - began), max(timedelta(), now - began)
 
     def save_published(self, claim: Claim, now: datetime, *, youtube_url: str) -> None:
         """The broadcast is public, verified; nothing is left to do."""
@@ -705,7 +771,7 @@ class QueueStore:
         state = self._connection.execute(
             select(vods.c.download_state).where(*_fence(claim)).with_for_update()
         ).scalar_one_or_none()
-        if state not in RUNNING:
+        if state not in _HOLDING[claim.stage]:
             raise _lost(claim)
         return DownloadState(state)
 
@@ -808,9 +874,21 @@ _PROCESSED: Mapping[str, Any] = {
 }
 
 # What a claim makes of a row, in which states its run can fail, and what it becomes when it is handed back.
-_BEGUN = {Stage.CAPTURE: _S.DOWNLOADING, Stage.PUBLISH: _S.UPLOADING}
-_AT_WORK = {Stage.CAPTURE: (_S.DOWNLOADING, _S.VERIFYING), Stage.PUBLISH: (_S.UPLOADING,)}
-_HANDED_BACK = {Stage.CAPTURE: _S.PENDING, Stage.PUBLISH: _S.DOWNLOADED}
+_BEGUN = {Stage.CAPTURE: _S.DOWNLOADING, Stage.CHAT: _S.DOWNLOADED, Stage.PUBLISH: _S.UPLOADING}
+_AT_WORK = {
+    Stage.CAPTURE: (_S.DOWNLOADING, _S.VERIFYING),
+    Stage.CHAT: (_S.DOWNLOADED,),
+    Stage.PUBLISH: (_S.UPLOADING,),
+}
+_HANDED_BACK = {Stage.CAPTURE: _S.PENDING, Stage.CHAT: _S.DOWNLOADED, Stage.PUBLISH: _S.DOWNLOADED}
+
+# In which states a claim is good. That of the chat is good in a state that nobody runs in, too: the generation alone
+# tells whose it is.
+_HOLDING = {
+    Stage.CAPTURE: RUNNING,
+    Stage.CHAT: frozenset({_S.DOWNLOADED}),
+    Stage.PUBLISH: RUNNING,
+}
 
 _CLAIM_WORDS: Mapping[DueReason, tuple[str | None, str]] = {
     DueReason.NEW: (None, ""),
@@ -826,8 +904,14 @@ def _lost(claim: Claim) -> FenceLost:
     return FenceLost(f"{claim.item_id} is no longer held by generation {claim.item.generation}")
 
 
-def _fence(claim: Claim) -> tuple[Any, ...]:
+def _of_generation(claim: Claim) -> tuple[Any, ...]:
     return (vods.c.twitch_vod_id == claim.item_id, vods.c.generation == claim.item.generation)
+
+
+def _fence(claim: Claim) -> tuple[Any, ...]:
+    """What of the row makes it this claim's; the states besides are those of :data:`_HOLDING`."""
+    of_chat = (vods.c.stage == Stage.CHAT,) if claim.stage is Stage.CHAT else ()
+    return (*_of_generation(claim), *of_chat)
 
 
 def _error_values(claim: Claim, setback: Setback) -> dict[str, Any]:

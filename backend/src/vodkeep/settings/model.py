@@ -115,6 +115,11 @@ class ChatSettings(Group):
     auto_start: forms.Switch = _variable(
         "CHAT_AUTO_START", "0", "Record chat whenever a kept channel goes live, without anybody starting it."
     )
+    vod_import: forms.Switch = _variable(
+        "CHAT_VOD_IMPORT",
+        "1",
+        "Fetch the chat that was not recorded live from the comments of the VOD, once its picture is in its folder.",
+    )
     auto_poll_interval: forms.Interval = _variable(
         "CHAT_AUTO_POLL_INTERVAL",
         "30s",

@@ -36,7 +36,7 @@ from vodkeep.pipeline.store import Claim, FenceLost, NotDue, QueueStore
 
 S = DownloadState
 ASKED = Asked(Asker.API, "request-7")
-WALKS, STEPS = 60, 50
+WALKS, STEPS = 90, 70
 
 # What a step may be refused with; anything else is a bug.
 _REFUSALS = (IllegalMove, FenceLost, NotDue, RequestRefused)
@@ -105,12 +105,13 @@ class Walk:
         """What can be tried, and how often; what ends an item's way comes seldom."""
         actions, store, item_id = self._actions, self._store, self.item_id
         yield "claim capture", lambda: self._take(Stage.CAPTURE), 8
-        yield "claim publish", lambda: self._take(Stage.PUBLISH), 8
+        yield "claim publish", lambda: self._take(Stage.PUBLISH), 10
+        yield "claim chat", lambda: self._take(Stage.CHAT), 16
         yield "cancel", lambda: actions.cancel(item_id, self._now, ASKED), 2
         yield "retry", lambda: actions.retry(item_id, self._now, ASKED), 2
         yield "reprocess", lambda: actions.reprocess(item_id, self._now, ASKED), 1
         yield "skip", lambda: actions.set_skip_upload(item_id, self._rng.random() < 0.2, self._now, ASKED), 1
-        yield "settle", lambda: store.settle_captured(self.item(), self._now), 2
+        yield "settle", lambda: store.settle_captured(self.item(), self._now), 3
         yield "reset by SQL", self._reset, 2
         yield "ripen", lambda: store.ripen(self._now), 2
         claim = self._claim
@@ -123,6 +124,8 @@ class Walk:
         yield "verifying", lambda: store.save_verifying(claim, self._now), 6
         yield "captured", lambda: self._captured(claim), 6
         yield "published", lambda: store.save_published(claim, self._now, youtube_url="https://youtu.be/x"), 3
+        yield "chat kept", lambda: self._chat_kept(claim), 12
+        yield "chat failed", lambda: self._chat_failed(claim), 2
         yield "release", lambda: store.release(claim, self._now), 2
         yield "postpone", lambda: self._postpone(claim), 2
 
@@ -140,8 +143,22 @@ class Walk:
     def _captured(self, claim: Claim) -> None:
         if claim.stage is not Stage.CAPTURE:
             raise IllegalMove("a run of another stage captures nothing")
+        publish, chat = self._rng.random() < 0.9, self._rng.random() < 0.3
+        self._store.save_captured(
+            claim, self._now, path="p", size_bytes=1, completeness=1.0, publish=publish, chat=chat
+        )
+
+    def _chat_kept(self, claim: Claim) -> None:
+        if claim.stage is not Stage.CHAT:
+            raise IllegalMove("a run of another stage keeps no chat")
         publish = self._rng.random() < 0.9
-        self._store.save_captured(claim, self._now, path="p", size_bytes=1, completeness=1.0, publish=publish)
+        self._store.save_chat(
+            claim, self._now, completeness=0.5, messages=7, publish=publish, code=None, sentence="Kept."
+        )
+
+    def _chat_failed(self, claim: Claim) -> None:
+        setback = Setback(S.DOWNLOADED, "network", "It did not work.", "", self._wait(), True, Verdict.SILENT)
+        self._store.save_chat_setback(claim, self._now, setback)
 
     def _postpone(self, claim: Claim) -> None:
         self._store.postpone(claim, self._now, until=self._wait(), error=ItemBusyError("Somebody else has it."))

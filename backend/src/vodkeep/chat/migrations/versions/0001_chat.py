@@ -120,6 +120,20 @@ def upgrade() -> None:
 
 def _create_emote_tables(number: sa.types.TypeEngine[int], zero: sa.TextClause) -> None:
     op.create_table(
+        "chat_read",
+        sa.Column("vod_id", sa.Text(), nullable=False),
+        sa.Column("start_ms", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("end_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("vod_id", "start_ms", name="pk_chat_read"),
+    )
+    op.create_table(
+        "chat_erased",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_chat_erased"),
+    )
+    op.create_table(
         "emote_image",
         sa.Column("hash", sa.Text(), nullable=False),
         sa.Column("media_type", sa.Text(), nullable=False),
@@ -197,6 +211,7 @@ def downgrade() -> None:
     op.execute("DROP TABLE IF EXISTS chat_search")
     for name in (
         *("emote_scan", "emote_used", "emote_entry", "emote_set", "emote_asset", "emote_image"),
+        *("chat_erased", "chat_read"),
         *("chat_journal", "chat_spans", "chat_index_queue", "chat_clear", "chat_bucket", "chatter", "chat_message"),
         "chat_session",
     ):
