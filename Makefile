@@ -86,6 +86,10 @@ bench-floor: environment ## Measure what bounds a capture on this machine, step 
 bench-memory: environment ## Measure what a capture takes as broadcasts get longer
 	@exec $(BIN)/python -m bench.memory $(ARGS)
 
+.PHONY: bench-chat-parse
+bench-chat-parse: environment ## Measure the reader of chat lines beside irctokens
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_parse $(ARGS)
+
 .PHONY: bench-queue
 bench-queue: environment ## Measure planning, /status and an idle service with 100,000 items and 1,000 channels
 	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.large_archive $(ARGS)

@@ -39,27 +39,31 @@ class Tools:
 
     def environment(self, name: str) -> Path | None:
         """The ``bin`` folder of the virtual environment of a package above; None when it cannot be installed."""
-        requirement = PACKAGES[name]
-        home = self._home / requirement.replace("==", "-")
-        ready = home / "ready"
-        if not ready.exists():
-            shutil.rmtree(home, ignore_errors=True)
-            self._say(f"Installing {requirement} ...")
-            for command in (
-                [sys.executable, "-m", "venv", str(home)],
-                [str(home / "bin/pip"), "--disable-pip-version-check", "--quiet", "install", requirement],
-            ):
-                result = subprocess.run(command, capture_output=True, text=True, check=False)
-                if result.returncode:
-                    reason = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), "")
-                    self._say(f"{requirement} cannot be installed and is left out. {reason}")
-                    return None
-            ready.touch()
-        return home / "bin"
+        return install(PACKAGES[name], self._home, self._say)
 
     def system(self, program: str) -> str | None:
         """A program of the system; None when it is not there."""
         return shutil.which(program)
+
+
+def install(requirement: str, folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The ``bin`` folder of a virtual environment with one package in it; None when it cannot be installed."""
+    home = folder / requirement.replace("==", "-")
+    ready = home / "ready"
+    if not ready.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        say(f"Installing {requirement} ...")
+        for command in (
+            [sys.executable, "-m", "venv", str(home)],
+            [str(home / "bin/pip"), "--disable-pip-version-check", "--quiet", "install", requirement],
+        ):
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode:
+                reason = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), "")
+                say(f"{requirement} cannot be installed and is left out. {reason}")
+                return None
+        ready.touch()
+    return home / "bin"
 
 
 def own_environment() -> Path:
