@@ -26,6 +26,7 @@ from vodkeep.bootstrap import open_service, run_service
 from vodkeep.clock import SystemClock
 from vodkeep.config_command import render_config
 from vodkeep.doctor_command import examine
+from vodkeep.emotes_command import tidy_emotes
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.pipeline.action_store import HIGHEST_PRIORITY
 from vodkeep.pipeline.model import DownloadState
@@ -59,6 +60,9 @@ app.add_typer(tools, name="tools")
 
 circuit = typer.Typer(help="The circuit breaker of each channel.", no_args_is_help=True)
 app.add_typer(circuit, name="circuit")
+
+emotes = typer.Typer(help="The emotes and badges that chat is shown with.", no_args_is_help=True)
+app.add_typer(emotes, name="emotes")
 
 Items = Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items, or their addresses at Twitch.")]
 
@@ -219,6 +223,18 @@ def circuit_reset(
         env_file,
         lambda settings: actions.reset_circuit(settings, SystemClock(), channel, Console(), as_json=as_json),
     )
+
+
+@emotes.command("tidy")
+def emotes_tidy(
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what is found; without it, nothing is changed.")
+    ] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the images of the emote vault that nothing leads to any more."""
+    _look(env_file, lambda settings: tidy_emotes(settings, Console(), remove=remove, as_json=as_json))
 
 
 @app.command()

@@ -49,7 +49,7 @@ class VaultLimits:
     retry: timedelta = timedelta(minutes=5)  # sets of a provider that is away
     prepare_s: float = 120.0  # one item
     young: timedelta = timedelta(minutes=30)  # since ten minutes before a stream began
-    poll_s: float = 15.0
+    poll_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
