@@ -126,8 +126,9 @@ class Standin:
         return self.world.media_of(video)
 
     def advance(self, seconds: float) -> None:
-        """Let scenario time pass at once: recordings grow, tokens age."""
+        """Let scenario time pass at once: recordings grow, tokens age, chat goes on."""
         self.world.clock.advance(seconds)
+        self.irc.catch_up()
 
     def finish(self, video_id: str) -> None:
         """End a recording."""

@@ -33,8 +33,8 @@ class _Clear(msgspec.Struct, forbid_unknown_fields=True):
     seconds: int | None = None
 
 
-class _Faults(msgspec.Struct, forbid_unknown_fields=True):
-    """What is not given stays as it is."""
+class ChatFaults(msgspec.Struct, forbid_unknown_fields=True):
+    """Faults of the chat; what is not given stays as it is."""
 
     refuse_logins: str | msgspec.UnsetType | None = msgspec.UNSET
     refuse_tokens: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -59,7 +59,7 @@ def irc_routes(irc: Callable[[], IrcServer]) -> list[Route]:
 
     async def changed(call: Call) -> Reply:
         try:
-            faults = msgspec.json.decode(call.body, type=_Faults)
+            faults = msgspec.json.decode(call.body, type=ChatFaults)
         except msgspec.DecodeError as error:
             return json_reply({"error": str(error)}, 400)
         for name in faults.__struct_fields__:

@@ -146,6 +146,10 @@ class IrcServer:
         speaker = None if user is None else speaker_at(user)
         self.event(wire.cleared(speaker, self._known(channel), self._now_ms(), seconds), channel)
 
+    def catch_up(self) -> None:
+        """Say what the program has until now, and not only at its next round."""
+        self._do(self._round)
+
     # What goes wrong --------------------------------------------------------------------------------------
 
     def reconnect(self) -> int:
@@ -202,11 +206,14 @@ class IrcServer:
 
     async def _run_program(self) -> None:
         while True:
-            listened = {channel for session in self.sessions for channel in session.channels}
-            for channel, written, id_ in self._program.due(listened):
-                for line in written:
-                    self._publish(line, channel.login, id_ if f"id={id_};" in line else "")
+            self._round()
             await asyncio.sleep(_ROUND_S)
+
+    def _round(self) -> None:
+        listened = {channel for session in self.sessions for channel in session.channels}
+        for channel, written, id_ in self._program.due(listened):
+            for line in written:
+                self._publish(line, channel.login, id_ if f"id={id_};" in line else "")
 
     def _start_burst(self, channel: str, ids: Sequence[str], per_second: float) -> None:
         async def run() -> None:

@@ -179,6 +179,7 @@ class Session(asyncio.Protocol):
             self._server.room_state(channel),
         )
         self.channels.add(login)
+        self._server.catch_up()
 
     def _part(self, login: str) -> None:
         if login in self.channels:

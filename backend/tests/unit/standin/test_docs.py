@@ -11,6 +11,7 @@ import pytest
 
 from vodkeep_standin.cli import build_parser
 from vodkeep_standin.control.faults import fault_routes
+from vodkeep_standin.control.irc import ChatFaults
 from vodkeep_standin.control.requests import request_routes
 from vodkeep_standin.control.videos import ROUTES
 from vodkeep_standin.faults.base import Fault
@@ -18,6 +19,7 @@ from vodkeep_standin.faults.garbage import GarbageForm
 from vodkeep_standin.faults.helix_body import HelixForm
 from vodkeep_standin.faults.registry import Faults
 from vodkeep_standin.faults.rule import AnyFault
+from vodkeep_standin.irc.server import IrcServer
 from vodkeep_standin.serving.requestlog import RequestLog
 
 PAGE = (Path(__file__).parents[4] / "docs" / "stand-in.md").read_text(encoding="utf-8")
@@ -48,6 +50,13 @@ def test_each_control_request_is_documented() -> None:
     for route in written:
         path = re.sub(r"\(\?P<\w+>[^)]*\)", "<id>", route.pattern.pattern.removesuffix(r"\Z"))
         assert f"`{route.method} {path}`" in PAGE
+
+
+def test_each_fault_of_the_chat_and_each_thing_one_can_do_to_it_is_documented() -> None:
+    faults = [field.name for field in msgspec.structs.fields(ChatFaults)]
+    actions = ["say", "burst", "event", "clear", "reconnect", "cut", "reset", "freeze", "ping"]
+    assert all(callable(getattr(IrcServer, action)) for action in actions)
+    assert [name for name in [*faults, *actions] if not re.search(rf"\b{name}\b", PAGE)] == []
 
 
 def test_each_option_is_documented() -> None:
