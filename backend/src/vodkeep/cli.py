@@ -1,6 +1,9 @@
 """The command line.
 
 Exit codes: 0 done, 1 the work failed, 2 a setting or an argument is wrong, 130 interrupted.
+
+Each command imports what it needs when it is called: all of it together takes a second, on a small machine several, and
+nobody should wait so long for a help text.
 """
 
 from __future__ import annotations
@@ -13,30 +16,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 from rich.console import Console
 
 from vodkeep import __version__
-from vodkeep import action_command as actions
-from vodkeep.archive_command import archive as run_archive
-from vodkeep.bootstrap import open_service, run_service
 from vodkeep.clock import SystemClock
-from vodkeep.config_command import render_config
-from vodkeep.doctor_command import examine
-from vodkeep.emotes_command import tidy_emotes
 from vodkeep.errors import SettingsError, VodkeepError
-from vodkeep.pipeline.action_store import HIGHEST_PRIORITY
-from vodkeep.pipeline.model import DownloadState
+from vodkeep.pipeline.model import HIGHEST_PRIORITY, DownloadState
 from vodkeep.pipeline.roles import Role, parse_roles
-from vodkeep.queue_command import QueueOptions, show_queue, show_status
 from vodkeep.settings import Settings, load_settings
 from vodkeep.telemetry.log import configure_logging, get_logger, mask_values, masked_text
-from vodkeep.tools_command import roll_back_tools, show_tools, upgrade_tools
-from vodkeep.verify_command import VerifyOptions
-from vodkeep.verify_command import verify as run_verify
+
+if TYPE_CHECKING:
+    from vodkeep.action_command import Request
 
 MOST_DOWNLOADS = 64
 """What MAX_CONCURRENT_DOWNLOADS takes at most."""
@@ -112,6 +107,8 @@ def config(
     as_json: AsJson = False,
 ) -> None:
     """Show the effective configuration, secrets masked, with the source of each value."""
+    from vodkeep.config_command import render_config
+
     render_config(_settings(env_file), Console(), as_json)
 
 
@@ -129,6 +126,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check kept items against their manifests."""
+    from vodkeep.verify_command import VerifyOptions
+    from vodkeep.verify_command import verify as run_verify
+
     if everything == (vod is not None):
         _refuse(SettingsError(["Name one item, or give --all."]))
     settings = _settings(env_file)
@@ -149,6 +149,8 @@ def queue(
     as_json: AsJson = False,
 ) -> None:
     """Show the queue, in the order in which it is taken."""
+    from vodkeep.queue_command import QueueOptions, show_queue
+
     options = QueueOptions(tuple(states or ()), channel, limit, as_json)
     _look(env_file, lambda settings: show_queue(settings, SystemClock(), options, Console()))
 
@@ -156,18 +158,24 @@ def queue(
 @app.command()
 def status(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Show how things stand: figures, breakers, what is at work."""
+    from vodkeep.queue_command import show_status
+
     _look(env_file, lambda settings: show_status(settings, SystemClock(), Console(), as_json=as_json))
 
 
 @app.command()
 def cancel(items: Items, env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Stop items until they are asked for again; what was fetched is kept."""
+    from vodkeep import action_command as actions
+
     _ask(env_file, items, actions.cancel, as_json)
 
 
 @app.command()
 def retry(items: Items, env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Go on with items that wait, have failed, are parked or canceled."""
+    from vodkeep import action_command as actions
+
     _ask(env_file, items, actions.retry, as_json)
 
 
@@ -181,6 +189,8 @@ def reprocess(
     as_json: AsJson = False,
 ) -> None:
     """Do items again, kept ones too; what is whole is verified and not fetched."""
+    from vodkeep import action_command as actions
+
     _ask(env_file, items, partial(actions.reprocess, fresh=fresh), as_json)
 
 
@@ -196,6 +206,8 @@ def priority(
     as_json: AsJson = False,
 ) -> None:
     """Let an item go before or after others; one at work is not disturbed."""
+    from vodkeep import action_command as actions
+
     _ask(env_file, [item], partial(actions.set_priority, priority=number), as_json)
 
 
@@ -207,6 +219,8 @@ def skip_upload(
     as_json: AsJson = False,
 ) -> None:
     """Never publish items."""
+    from vodkeep import action_command as actions
+
     _ask(env_file, items, partial(actions.set_skip_upload, skip=not off), as_json)
 
 
@@ -219,6 +233,8 @@ def circuit_reset(
     as_json: AsJson = False,
 ) -> None:
     """Close the circuit breakers before their cooldown is over."""
+    from vodkeep import action_command as actions
+
     _look(
         env_file,
         lambda settings: actions.reset_circuit(settings, SystemClock(), channel, Console(), as_json=as_json),
@@ -234,6 +250,8 @@ def emotes_tidy(
     as_json: AsJson = False,
 ) -> None:
     """Name the images of the emote vault that nothing leads to any more."""
+    from vodkeep.emotes_command import tidy_emotes
+
     _look(env_file, lambda settings: tidy_emotes(settings, Console(), remove=remove, as_json=as_json))
 
 
@@ -248,6 +266,8 @@ def doctor(env_file: EnvFile = None, as_json: AsJson = False) -> None:
 @tools.command("list")
 def tools_list(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Show the programs that are called, with version and origin."""
+    from vodkeep.tools_command import show_tools
+
     settings = _settings(env_file)
     configure_logging("critical", settings.log.format, sys.stderr)
     _end(lambda: anyio.run(partial(show_tools, settings, Console(), as_json=as_json)))
@@ -262,6 +282,8 @@ def tools_upgrade(
     env_file: EnvFile = None,
 ) -> None:
     """Install a newer yt-dlp beside the present one, try it, and use it if it works."""
+    from vodkeep.tools_command import upgrade_tools
+
     settings = _settings(env_file)
     configure_logging("critical", settings.log.format, sys.stderr)
     _end(lambda: anyio.run(partial(upgrade_tools, settings, SystemClock(), Console(), version=version, vod=vod)))
@@ -270,6 +292,8 @@ def tools_upgrade(
 @tools.command("rollback")
 def tools_rollback(env_file: EnvFile = None) -> None:
     """Use the yt-dlp from before the last upgrade again."""
+    from vodkeep.tools_command import roll_back_tools
+
     settings = _settings(env_file)
     configure_logging("critical", settings.log.format, sys.stderr)
     _end(lambda: anyio.run(roll_back_tools, settings, SystemClock(), Console()))
@@ -308,10 +332,12 @@ def _look(env_file: Path | None, work: Callable[[Settings], Awaitable[int]]) -> 
     _end(lambda: anyio.run(work, settings))
 
 
-def _ask(env_file: Path | None, items: list[str], request: actions.Request, as_json: bool) -> None:
+def _ask(env_file: Path | None, items: list[str], request: Request, as_json: bool) -> None:
+    from vodkeep.action_command import ask
+
     _look(
         env_file,
-        lambda settings: actions.ask(settings, SystemClock(), items, request, Console(), as_json=as_json),
+        lambda settings: ask(settings, SystemClock(), items, request, Console(), as_json=as_json),
     )
 
 
@@ -336,6 +362,8 @@ def _refuse(error: SettingsError) -> typer.Exit:
 
 
 def _doctor(settings: Settings, as_json: bool) -> int:
+    from vodkeep.doctor_command import examine
+
     diagnosis = anyio.run(partial(examine, settings, SystemClock(), Console(), as_json=as_json))
     if diagnosis.hangs:
         # A thread waits for a dead disk or server, and Python would wait for the thread.
@@ -361,6 +389,8 @@ def _process(settings: Settings, roles: str, workers: int | None) -> tuple[Setti
 
 
 async def _run(settings: Settings, roles: frozenset[Role]) -> int:
+    from vodkeep.bootstrap import open_service, run_service
+
     try:
         async with open_service(settings, SystemClock(), roles) as service, anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_at_signal, tasks.cancel_scope)
@@ -379,6 +409,8 @@ def _leaf(group: Exception) -> Exception:
 
 
 async def _archive(settings: Settings, vod: str) -> int:
+    from vodkeep.archive_command import archive as run_archive
+
     return await run_archive(settings, SystemClock(), vod, Console())
 
 

@@ -312,17 +312,36 @@ def test_a_breaker_is_closed_by_request(home_of: HomeOf, by: str) -> None:
     assert (CHANNEL in event["sentence"], event["asked_by"]) == (True, by)
 
 
-def test_the_commands_work_while_nothing_runs(home_of: HomeOf, dsn: str | None) -> None:
-    home = home_of(ids.PLAIN, ids.SUB_ONLY, dsn=dsn)
+def test_without_a_database_there_is_nothing_to_ask(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
     for arguments in (["cancel", ids.PLAIN], ["queue"], ["status"], ["circuit", "reset"]):
         done = vodkeep(home, *arguments)
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert "There is no database" in done.stderr
-    service = home.start()
-    service.wait_for("vod processed", vod_id=ids.PLAIN)
-    service.wait_for("vod parked", vod_id=ids.SUB_ONLY)
-    assert service.terminate() == 0
 
+
+def test_the_commands_work_while_nothing_runs(home_of: HomeOf, dsn: str | None) -> None:
+    home = home_of(ids.PLAIN, ids.SUB_ONLY, dsn=dsn)
+    _kept_and_parked(home)
+    assert "1 with errors" in vodkeep(home, "status").stdout
+    shown = _json(vodkeep(home, "status", "--json"))
+    assert (shown["processed"], shown["errored"], shown["channels"][0]["login"]) == (1, 1, CHANNEL)
+    done = vodkeep(home, "retry", ids.SUB_ONLY, "12", f"https://www.twitch.tv/videos/{ids.PLAIN}")
+    assert done.returncode == 1
+    assert done.stdout == f"{ids.SUB_ONLY} is due now.\n"
+    assert done.stderr.splitlines() == [
+        "There is no item 12.",
+        f"Item {ids.PLAIN} is done. Reprocess it to have it looked at again.",
+    ]
+    home.standin.update_video(ids.SUB_ONLY, sub_only=False)
+    service = home.start()
+    service.wait_for("vod processed", vod_id=ids.SUB_ONLY)
+    check_kept(home, ids.SUB_ONLY)
+
+
+def test_the_queue_is_listed(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN, ids.SUB_ONLY)
+    _kept_and_parked(home)
     done = vodkeep(home, "queue")
     assert done.returncode == 0
     assert ids.SUB_ONLY in done.stdout
@@ -336,24 +355,21 @@ def test_the_commands_work_while_nothing_runs(home_of: HomeOf, dsn: str | None) 
     ]
     assert _json(vodkeep(home, "queue", "--channel", "nobody", "--json")) == {"items": [], "more": False}
     assert _json(vodkeep(home, "queue", "--state", "done", "--state", "parked", "--limit", "1", "--json"))["more"]
-    assert "1 with errors" in vodkeep(home, "status").stdout
-    shown = _json(vodkeep(home, "status", "--json"))
-    assert (shown["processed"], shown["errored"], shown["channels"][0]["login"]) == (1, 1, CHANNEL)
 
-    done = vodkeep(home, "retry", ids.SUB_ONLY, "12", f"https://www.twitch.tv/videos/{ids.PLAIN}")
-    assert done.returncode == 1
-    assert done.stdout == f"{ids.SUB_ONLY} is due now.\n"
-    assert done.stderr.splitlines() == [
-        "There is no item 12.",
-        f"Item {ids.PLAIN} is done. Reprocess it to have it looked at again.",
-    ]
-    assert vodkeep(home, "priority", ids.SUB_ONLY, "--nonsense").returncode == 2
-    assert vodkeep(home, "priority", ids.SUB_ONLY, "2000000").returncode == 2
+
+def test_what_makes_no_sense_is_refused(home_of: HomeOf) -> None:
+    home = home_of(ids.PLAIN)
+    assert vodkeep(home, "priority", ids.PLAIN, "--nonsense").returncode == 2
+    assert vodkeep(home, "priority", ids.PLAIN, "2000000").returncode == 2
     assert vodkeep(home, "cancel").returncode == 2
-    home.standin.update_video(ids.SUB_ONLY, sub_only=False)
+
+
+def _kept_and_parked(home: Home) -> None:
+    """Run the service until one item is kept and the other parked, and stop it."""
     service = home.start()
-    service.wait_for("vod processed", vod_id=ids.SUB_ONLY)
-    check_kept(home, ids.SUB_ONLY)
+    service.wait_for("vod processed", vod_id=ids.PLAIN)
+    service.wait_for("vod parked", vod_id=ids.SUB_ONLY)
+    assert service.terminate() == 0
 
 
 def _json(done: Any) -> Any:

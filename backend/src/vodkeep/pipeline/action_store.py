@@ -15,11 +15,8 @@ from sqlalchemy import Connection, update
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
 from vodkeep.errors import RequestRefused
-from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem, Stage
+from vodkeep.pipeline.model import HIGHEST_PRIORITY, RUNNING, Asked, Asker, DownloadState, QueueItem, Stage
 from vodkeep.pipeline.store import RESET, QueueStore
-
-# Far more than anybody needs, and every database and queue can hold it.
-HIGHEST_PRIORITY = 1_000_000
 
 CANCELED = "canceled"
 """The code of a cancel, in `vods.error_code` and in `events.code`."""

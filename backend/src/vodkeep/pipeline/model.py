@@ -29,6 +29,9 @@ from vodkeep.placeholder import is_placeholder
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
+HIGHEST_PRIORITY = 1_000_000
+"""Far more than anybody needs, and every database and queue can hold it; the lowest is its negative."""
+
 
 class DownloadState(StrEnum):
     """Where an item stands; stored in ``vods.download_state``."""

@@ -34,7 +34,8 @@ NO_CORR = "-"
 # Chatty libraries. SQLAlchemy stays at warnings even with LOG_LEVEL=debug: it logs statements' parameters.
 _FOREIGN_LEVELS = {
     "aiohttp": logging.WARNING,
-    "alembic": logging.INFO,
+    "alembic": logging.WARNING,
+    "alembic.runtime.migration": logging.INFO,  # which revisions run
     "asyncio": logging.WARNING,
     "httptools": logging.WARNING,
     "procrastinate": logging.WARNING,  # A job there is a ticket; what becomes of the item is told by the pipeline.

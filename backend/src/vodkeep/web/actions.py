@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
 from vodkeep.errors import DatabaseUnavailable, UnknownItem
-from vodkeep.pipeline.action_store import HIGHEST_PRIORITY
 from vodkeep.pipeline.actions import Actions
-from vodkeep.pipeline.model import Asked, Asker, QueueItem
+from vodkeep.pipeline.model import HIGHEST_PRIORITY, Asked, Asker, QueueItem
 from vodkeep.telemetry.correlation import current_corr
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented

@@ -13,9 +13,9 @@ from support.queue_rows import Rows
 from vodkeep.db.engine import Database
 from vodkeep.db.events import Event, EventLog
 from vodkeep.errors import RequestRefused, UnknownItem
-from vodkeep.pipeline.action_store import HIGHEST_PRIORITY, ActionStore
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.due import DueReason, due_reason
-from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem
+from vodkeep.pipeline.model import HIGHEST_PRIORITY, RUNNING, Asked, Asker, DownloadState, QueueItem
 from vodkeep.pipeline.store import FenceLost, QueueStore
 
 S = DownloadState
