@@ -40,7 +40,7 @@ from vodkeep.chat.vault.client import VaultClient, open_vault_client
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.providers import Addresses, Providers
 from vodkeep.chat.vault.replay import EmoteReplay
-from vodkeep.chat.vault.service import Vault
+from vodkeep.chat.vault.service import ItemKeeper, Vault
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
@@ -165,7 +165,17 @@ def _build_service(
         rng=rng,
         log=get_logger("twitch_helix"),
     )
-    chat_runner = build_chat_runner(settings, clock, database, chat, session, metrics=metrics)
+    vault = build_vault(settings, chat, outside, helix, clock, rng) if settings.emotes.enabled else None
+    replay = EmoteReplay(chat, ImageFiles(settings.storage.data_dir), get_logger("chat_emotes"))
+    chat_runner = build_chat_runner(
+        settings,
+        clock,
+        database,
+        chat,
+        session,
+        metrics=metrics,
+        emotes=None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes")),
+    )
     catalog = CatalogService(
         database,
         helix,
@@ -216,7 +226,6 @@ def _build_service(
         upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
         free_space=partial(free_bytes, settings.storage.data_dir),
     )
-    vault = build_vault(settings, chat, outside, helix, clock, rng) if settings.emotes.enabled else None
     app = create_app(
         WebDeps(
             database=database,
@@ -227,7 +236,7 @@ def _build_service(
             clock=clock,
             data_dir=settings.storage.data_dir,
             actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
-            emotes=EmoteReplay(chat, ImageFiles(settings.storage.data_dir), get_logger("chat_emotes")),
+            emotes=replay,
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
         )
@@ -476,6 +485,7 @@ def build_chat_runner(
     metrics: PipelineMetrics | None = None,
     retry: RetryPolicy | None = None,
     rounds: int = ROUNDS,
+    emotes: ItemKeeper | None = None,
 ) -> ChatRunner:
     """The runner of the chat stage; ``chat`` is the database of chat."""
     log = get_logger("vod_chat")
@@ -493,6 +503,7 @@ def build_chat_runner(
         comments if settings.chat.vod_import else None,
         library=settings.storage.data_dir,
         log=log,
+        emotes=emotes,
     )
     return ChatRunner(
         database=database,

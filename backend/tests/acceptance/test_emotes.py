@@ -78,6 +78,11 @@ def test_chat_looks_the_same_after_a_kill_and_with_the_network_off(home_of: Home
         assert headers["x-content-type-options"] == "nosniff"
     assert len(home.standin.requests.entries(IMAGES)) == asked
 
+    folder = home.folder(ids.PLAIN)
+    told = json.loads((folder / "emotes.json").read_bytes())
+    assert told["vod_id"] == ids.PLAIN
+    assert any(entry["name"] == "emotes.json" for entry in home.manifest(ids.PLAIN)["files"])
+
     stray = home.root / "data" / ".emotes" / "00" / f"{'0' * 64}.png"
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"left by a crash long ago")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,9 +24,11 @@ from vodkeep.chat.files import Form, UnreadableFile, read_chat, write_chat
 from vodkeep.chat.fill import Broadcast, ChatFiller, Comments, Filled, merge_into_item
 from vodkeep.chat.ndjson import FORMAT, Head
 from vodkeep.chat.sessions import SessionStore
+from vodkeep.chat.vault.manifest import NAME as EMOTES_NAME
+from vodkeep.chat.vault.service import ItemKeeper
 from vodkeep.chat.walk import Placed, load_sessions, walk
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.db.tables import vods
+from vodkeep.db.tables import channels, vods
 from vodkeep.errors import PermanentError
 from vodkeep.keep.additions import put_file
 from vodkeep.keep.library import load_manifest_quietly
@@ -54,14 +56,22 @@ class ChatKeeper:
     """Implements ``pipeline.chat_runner.ChatStage``."""
 
     def __init__(
-        self, database: Database, chat_database: Database, comments: Comments | None, *, library: Path, log: Logger
+        self,
+        database: Database,
+        chat_database: Database,
+        comments: Comments | None,
+        *,
+        library: Path,
+        log: Logger,
+        emotes: ItemKeeper | None = None,
     ) -> None:
-        """Without ``comments`` only what was recorded is kept."""
+        """Without ``comments`` only what was recorded is kept, and without ``emotes`` not what it looked like."""
         self._database = database
         self._chat = chat_database
         self._filler = ChatFiller(chat_database, comments, log)
         self._library = library
         self._log = log
+        self._emotes = emotes
 
     async def keep(self, item: QueueItem, *, confirm: Callable[[], None], last_chance: bool) -> KeptChat:
         """Fetch what was not recorded, and write the chat into the item's folder; see ``ChatStage``."""
@@ -71,10 +81,26 @@ class ChatKeeper:
         await self._take_in(subject)
         filled = await self._filler.fill(subject.broadcast, last_chance=last_chance)
         await _in_thread(partial(write_into_folder, self._chat, subject, filled, confirm))
+        if self._emotes is not None and filled.messages:
+            await self._keep_emotes(self._emotes, subject, confirm)
         return KeptChat(filled.messages, filled.completeness, filled.added, filled.reason)
 
     async def _subject(self, item: QueueItem) -> Subject | None:
         return await self._database.run(lambda unit: load_subject(unit, item, self._library), write=False)
+
+    async def _keep_emotes(self, emotes: ItemKeeper, subject: Subject, confirm: Callable[[], None]) -> None:
+        """Write beside the chat what it looked like."""
+        broadcast = subject.broadcast
+        channel_id = await self._database.run(partial(_broadcaster_id, login=broadcast.channel), write=False)
+        start = datetime.fromtimestamp(broadcast.start_ms / 1000, UTC)
+        end = start + timedelta(milliseconds=broadcast.duration_ms)
+        body = await emotes.manifest(vod_id=broadcast.vod_id, channel_id=channel_id, start=start, end=end)
+
+        def write(*, check: Callable[[], None]) -> None:
+            check()
+            put_file(subject.folder, EMOTES_NAME, [body], confirm=confirm)
+
+        await _in_thread(write)
 
     async def _take_in(self, subject: Subject) -> None:
         """What lies in the folder and not in the database, as after a rescan, would be lost by writing it anew."""
@@ -90,6 +116,11 @@ class ChatKeeper:
             self._log.warning(
                 "the chat in the folder is not readable", vod_id=subject.broadcast.vod_id, error=str(error)
             )
+
+
+def _broadcaster_id(unit: UnitOfWork, login: str) -> str | None:
+    query = select(channels.c.broadcaster_id).where(channels.c.login == login)
+    return unit.connection.execute(query).scalar_one_or_none()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from vodkeep.chat.vault.images import CutShort, NotAnImage, inspect
 from vodkeep.chat.vault.model import GLOBAL, SetAnswer, SetKey, StoredImage
 from vodkeep.chat.vault.providers import Providers, sets_of
 from vodkeep.chat.vault.ranges import emotes_in
+from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.chat.vault.retrying import retry_after_s
 from vodkeep.chat.vault.store import Asset, EmoteStore, ScanTask
 from vodkeep.clock import Clock
@@ -97,11 +98,15 @@ class Vault:
         return await self._see(keys, _ms(at))
 
     async def ensure_snapshot(self, channel_id: str, start: datetime) -> None:
-        """Take a snapshot now unless one was taken since the broadcast began, at ``start``. As `snapshot`."""
-        keys = list(sets_of(channel_id))
+        """See those sets now that were not seen since a broadcast began, at ``start``. As `snapshot`.
+
+        A provider that was away a moment ago is not asked again.
+        """
+        keys = [*sets_of(GLOBAL), *sets_of(channel_id)]
         checked = await self._database.run(lambda unit: EmoteStore(unit.connection).checked(keys), write=False)
-        if any(checked.get(key, 0) < _ms(start) for key in keys):
-            await self.snapshot(channel_id, self._clock.now())
+        now = self._clock.monotonic()
+        old = [key for key in keys if checked.get(key, 0) < _ms(start) and self._retry_at.get(key, now) <= now]
+        await self._see(old, _ms(self._clock.now()))
 
     async def _due_sets(self, channel_id: str, fresh: Collection[str] = ()) -> list[SetKey]:
         """The sets that hold in a channel and were not seen within the hour, or belong to ``fresh``."""
@@ -340,6 +345,26 @@ class Vault:
                     break
             while await self.fetch_wanted():
                 pass
+
+
+class ItemKeeper:
+    """Makes what an item's folder says about its emotes."""
+
+    def __init__(self, vault: Vault, replay: EmoteReplay, log: Logger) -> None:
+        self._vault = vault
+        self._replay = replay
+        self._log = log
+
+    async def manifest(self, *, vod_id: str, channel_id: str | None, start: datetime, end: datetime) -> bytes:
+        """``emotes.json``, after what was missing has been fetched as far as it can be within two minutes.
+
+        Raises `DatabaseUnavailable`.
+        """
+        try:
+            await self._vault.prepare_item(vod_id, channel_id, start)
+        except OSError as error:
+            self._log.error("emote image not written", error=str(error))
+        return (await self._replay.manifest(vod_id=vod_id, channel_id=channel_id, start=start, end=end)).body
 
 
 def _begin_scan_again(unit: UnitOfWork, vod_id: str) -> list[int]:
