@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -32,9 +33,11 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.limits import CatalogLimits
 from vodkeep.catalog.service import CatalogService
 from vodkeep.chat.comments import CommentsClient
+from vodkeep.chat.connections import Connections
 from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.chat.indexer import LEASE as CHAT_INDEX
 from vodkeep.chat.indexer import Indexer
+from vodkeep.chat.recording import Recording
 from vodkeep.chat.vault.addresses import AllowedAddresses
 from vodkeep.chat.vault.client import VaultClient, open_vault_client
 from vodkeep.chat.vault.files import ImageFiles
@@ -52,16 +55,22 @@ from vodkeep.keep.library import Library
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
+from vodkeep.pipeline.chat_login import ChatLogin
+from vodkeep.pipeline.chat_recorder import ChatRecorder, KeptRecorder, NoRecorder, note_of
 from vodkeep.pipeline.chat_runner import ROUNDS, ChatRunner
 from vodkeep.pipeline.chat_stage import ChatKeeper
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import UploadLimits
 from vodkeep.pipeline.engines import build_engine, slots_of
 from vodkeep.pipeline.identity import claim_archive
+from vodkeep.pipeline.live_watch import LiveWatch, WatchPolicy
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
 from vodkeep.pipeline.queue_watch import watch_queue
+from vodkeep.pipeline.reconcile import Reconciler
+from vodkeep.pipeline.recorder_note import RecorderNote, RecorderNotes
+from vodkeep.pipeline.recorder_plan import Disabled, plan_recorder
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
 from vodkeep.pipeline.roles import ALL_ROLES, PROCESS_PREFIX, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
@@ -98,6 +107,7 @@ class Service:
     ownership: Ownership
     bell: Bell
     catalog: CatalogService
+    recorder: KeptRecorder | NoRecorder
     pipeline: PipelineService
     vault: Vault | None  # None: switched off
     app: ASGIApp
@@ -206,8 +216,22 @@ def _build_service(
         works=Role.WORK in roles,
     )
 
+    reconciler = Reconciler(
+        database,
+        chat,
+        helix,
+        clock,
+        get_logger("chat_recorder"),
+        metrics,
+        window=settings.chat.reconcile_window,
+        wake_planner=bell.ring,
+    )
+    recorder = build_recorder(settings, clock, database, chat, helix, reconciler, ownership, metrics)
+
     async def discover(channel: str) -> int:
-        return (await catalog.discover(channel)).new
+        found = await catalog.discover(channel)
+        await reconciler.catalogued(channel)
+        return found.new
 
     pipeline = PipelineService(
         database=database,
@@ -229,7 +253,7 @@ def _build_service(
     app = create_app(
         WebDeps(
             database=database,
-            reader=DatabaseStatusReader(database, channels),
+            reader=DatabaseStatusReader(database, channels, clock, chat),
             metrics=metrics,
             web=settings.web,
             pipeline=settings.pipeline,
@@ -242,8 +266,67 @@ def _build_service(
         )
     )
     return Service(
-        settings, roles, database, chat, ownership, bell, catalog, pipeline, vault, app, clock, get_logger("service")
+        settings=settings,
+        roles=roles,
+        database=database,
+        chat_database=chat,
+        ownership=ownership,
+        bell=bell,
+        catalog=catalog,
+        recorder=recorder,
+        pipeline=pipeline,
+        vault=vault,
+        app=app,
+        clock=clock,
+        log=get_logger("service"),
     )
+
+
+def build_recorder(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    chat: Database,
+    helix: HelixClient,
+    reconciler: Reconciler,
+    ownership: Ownership,
+    metrics: Metrics,
+) -> KeptRecorder | NoRecorder:
+    """What records chat in this process, or says that it is not recorded."""
+    log = get_logger("chat_recorder")
+    plan = plan_recorder(settings)
+    if isinstance(plan, Disabled):
+        note = RecorderNote(enabled=False, reason=plan.reason, remedy=plan.remedy)
+        return NoRecorder(plan, RecorderNotes(database, clock, ownership.holder, lambda: note), log)
+    token = settings.twitch.oauth_token
+    login = ChatLogin(database, settings.twitch.bot_username, None if token is None else token.get_secret_value())
+
+    def build() -> ChatRecorder:
+        # Each has a journal of its own, in a folder of its own: the name may never come back.
+        name = f"{ownership.holder.replace(':', '-')}-{secrets.token_hex(3)}"
+        recording = Recording(chat, settings.storage.data_dir, name, clock, log, metrics)
+        connections = Connections(recording, settings.twitch.irc_url, login, clock, random.Random(), log)
+        watch = LiveWatch(
+            database=database,
+            chat=chat,
+            helix=helix,
+            recorder=recording,
+            joins=connections,
+            reconciler=reconciler,
+            owner=ownership,
+            clock=clock,
+            log=log,
+            metrics=metrics,
+            channels=plan.channels,
+            policy=WatchPolicy(
+                settings.chat.auto_poll_interval, settings.chat.reconcile_delay, settings.chat.reconcile_window
+            ),
+            into_vod=plan.into_vod,
+        )
+        tell = partial(note_of, connections, recording)
+        return ChatRecorder(recording, connections, watch, RecorderNotes(database, clock, ownership.holder, tell))
+
+    return KeptRecorder(build, clock, log)
 
 
 async def run_service(service: Service) -> None:
@@ -274,6 +357,7 @@ async def run_service(service: Service) -> None:
                 owned.start_soon(ownership.keep, CHAT_INDEX, indexer.run)
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
+                owned.start_soon(service.recorder.run)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
             await service.pipeline.run()
 
@@ -563,6 +647,5 @@ def _announce(service: Service) -> None:
         data_dir=str(settings.storage.data_dir),
         database="sqlite" if service.database.is_sqlite else "postgresql",
     )
-    get_logger("chat_recorder").info("chat recorder disabled", reason="this version does not record chat yet")
     if settings.uploads.enabled:
         log.warning("nothing is uploaded", reason="this version does not publish to YouTube yet")

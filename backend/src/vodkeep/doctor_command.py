@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from vodkeep.bootstrap import app_credentials
 from vodkeep.catalog.exchange import open_session
+from vodkeep.checks.chat import look_at_chat
 from vodkeep.checks.database import DatabaseChecks
 from vodkeep.checks.model import Check, CheckResult, Found, State, run_checks
 from vodkeep.checks.programs import program_checks
@@ -69,6 +71,7 @@ def build_checks(settings: Settings, clock: Clock, database: Database, session: 
         *DatabaseChecks(database, data_dir).checks(),
         *program_checks(settings.tools, data_dir, clock),
         *twitch.checks(),
+        Check("chat", partial(look_at_chat, settings)),
     ]
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import anyio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vodkeep import __version__
 from vodkeep.bootstrap import need_kept_database
+from vodkeep.chat.database import chat_database
 from vodkeep.clock import Clock
 from vodkeep.pipeline.model import RUNNING, DownloadState
 from vodkeep.pipeline.store import ItemSummary, QueueStore
@@ -74,9 +76,13 @@ async def show_queue(settings: Settings, clock: Clock, options: QueueOptions, co
 async def show_status(settings: Settings, clock: Clock, console: Console, *, as_json: bool) -> int:
     """Print what ``/status`` says; without rate and phase, which only the process that downloads knows."""
     database = await need_kept_database(settings)
+    chat = chat_database(database)
     try:
-        figures = await DatabaseStatusReader(database, settings.twitch.channels).figures()
+        # An archive of before has none, and looking must not make one.
+        there = chat if not chat.is_sqlite or await anyio.Path(chat.path).exists() else None
+        figures = await DatabaseStatusReader(database, settings.twitch.channels, clock, there).figures()
     finally:
+        chat.dispose()
         database.dispose()
     status = status_of(figures, {}, retry_config_of(settings.pipeline), __version__)
     if as_json:
@@ -85,6 +91,9 @@ async def show_status(settings: Settings, clock: Clock, console: Console, *, as_
     say(console, _sentence(status, clock.now()))
     if status.channels:
         print_table(console, _channel_table(status.channels))
+    say(console, _chat_sentence(status))
+    for live in status.chat.live:
+        say(console, f"Chat of {live.channel} into {live.id}: {live.messages} messages.")
     for item in status.active:
         share = "" if item.progress.percent is None else f", {item.progress.percent} %"
         say(console, f"{item.id} of {item.channel}: {item.state}{share}, attempt {item.attempt}.")
@@ -137,6 +146,20 @@ def _sentence(status: Status, now: datetime) -> str:
         return f"{counts} No service has worked on it yet."
     ago_s = max(0, round((now - status.last_process_run).total_seconds()))
     return f"{counts} A service looked {ago_s} s ago."
+
+
+def _chat_sentence(status: Status) -> str:
+    chat = status.chat
+    if not chat.enabled:
+        return f"Chat is not recorded. {chat.reason} {chat.remedy}"
+    told = [f"Chat: in {chat.joined} of {chat.channels} channels, {len(chat.live)} live."]
+    if status.unmatched:
+        told.append(f"{status.unmatched} streams have no VOD.")
+    if chat.login_failure is not None:
+        told.append(f"The login of {chat.login_failure.account} fails: {chat.login_failure.reason}.")
+    if chat.problem is not None:
+        told.append(f"Nothing is stored at present: {chat.problem}")
+    return " ".join(told)
 
 
 def _channel_table(channels: Sequence[ChannelStatus]) -> Table:

@@ -30,6 +30,9 @@ def test_an_installation_at_work_is_in_order(home_of: HomeOf, dsn: str | None) -
         assert checks[name]["state"] == "ok", checks[name]
     assert checks["library"]["sentence"] == "The videos of all 1 kept items are there."
     assert checks["streamlink"]["state"] == "skipped"
+    assert checks["chat"]["state"] == "skipped"
+    assert "CHAT_AUTO_START=1" in checks["chat"]["fix"]
+    assert diagnosed(home, CHAT_AUTO_START="1")[1]["chat"]["state"] == "ok"
 
 
 def test_what_is_wrong_is_told_with_what_to_do_and_without_secrets(home_of: HomeOf) -> None:
@@ -50,7 +53,7 @@ def test_what_is_wrong_is_told_with_what_to_do_and_without_secrets(home_of: Home
 
     shown = vodkeep(home, "doctor", **wrong)
     assert shown.returncode == 1
-    assert "3 of 16 checks failed." in shown.stdout
+    assert "3 of 17 checks failed." in shown.stdout
     assert "vodkeep verify --all --repair" in shown.stdout
     assert SECRET not in shown.stdout + shown.stderr
     assert "hunter2" not in shown.stdout + shown.stderr

@@ -123,9 +123,12 @@ class Home:
 
     # The database -----------------------------------------------------------------------------------------
 
-    def sql(self, statement: str) -> list[dict[str, Any]]:
-        """Run one statement as an operator would, in a connection of its own; the rows, if it has any."""
-        url = make_url(self.dsn or f"sqlite:///{self.data_dir / 'vodkeep.db'}")
+    def sql(self, statement: str, *, file: str = "vodkeep.db") -> list[dict[str, Any]]:
+        """Run one statement as an operator would, in a connection of its own; the rows, if it has any.
+
+        ``file`` is the one to ask on SQLite, such as ``chat.db``.
+        """
+        url = make_url(self.dsn or f"sqlite:///{self.data_dir / file}")
         if url.get_backend_name() == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
         engine = create_engine(url, poolclass=NullPool)

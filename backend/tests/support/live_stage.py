@@ -19,8 +19,9 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.leases import Lease
 from vodkeep.db.tables import vods
 from vodkeep.errors import VodkeepError
-from vodkeep.pipeline.live_watch import IntoVod, LiveWatch, WatchPolicy
+from vodkeep.pipeline.live_watch import LiveWatch, WatchPolicy
 from vodkeep.pipeline.reconcile import Reconciler
+from vodkeep.pipeline.recorder_plan import IntoVod
 from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
 
@@ -151,7 +152,9 @@ class LiveStage:
             self.twitch,
             self.clock,
             get_logger("chat_recorder"),
+            self.metrics,
             window=timedelta(minutes=15),
+            wake_planner=self._wake,
         )
 
     @asynccontextmanager
@@ -174,7 +177,6 @@ class LiveStage:
                 timedelta(seconds=POLL_S), timedelta(minutes=1), timedelta(minutes=15), gather_s=self.gather_s
             ),
             into_vod=into_vod,
-            wake_planner=self._wake,
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.watch.run)

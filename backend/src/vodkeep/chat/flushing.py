@@ -173,6 +173,12 @@ class Flusher:
         del self._routes[channel]
         self._begun.discard(session.id)
 
+    def release(self, channel: str) -> None:
+        """What comes from now on belongs to none here; the session goes on elsewhere."""
+        session = self._routes.pop(channel, None)
+        if session is not None:
+            self._begun.discard(session.id)
+
     def find_dead(self) -> None:
         """Look for journals of processes that are no more."""
         for folder in journal_folders(self._root):

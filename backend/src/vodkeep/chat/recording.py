@@ -140,6 +140,11 @@ class Recording:
         at_ms = self._now_ms() if at_ms is None else at_ms
         await self._persistently(partial(self._flusher.end, channel, at_ms))
 
+    async def release(self, channel: str) -> None:
+        """Leave the channel to another process: its session stays as it is, with all that came until now."""
+        await self._until_stored(self._journal.end)
+        await self._in_flushing_thread(partial(self._flusher.release, channel))
+
     def state(self) -> RecordingState:
         """How it is at this moment."""
         return RecordingState(

@@ -29,6 +29,7 @@ from vodkeep.db.leases import Lease
 from vodkeep.errors import DatabaseUnavailable, TransientError, VodkeepError
 from vodkeep.pipeline.placeholder_store import PlaceholderStore
 from vodkeep.pipeline.reconcile import OpenStream, Reconciler, Twitch
+from vodkeep.pipeline.recorder_plan import IntoVod
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import Owner
 from vodkeep.pipeline.shares import ChannelShares
@@ -82,23 +83,6 @@ class LiveMetrics(Protocol):
         """A stream began, or was met for the first time."""
         ...
 
-    def chat_stream_reconciled(self, channel: str) -> None:
-        """A stream was tied to its VOD."""
-        ...
-
-    def chat_stream_unmatched(self, channel: str) -> None:
-        """The VOD of a stream was not found in time."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class IntoVod:
-    """Manual mode: a channel whose chat goes into one VOD, whether it is live or not."""
-
-    channel: str  # login
-    vod_id: str
-    started_at: datetime  # of the VOD, UTC
-
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
@@ -139,7 +123,6 @@ class LiveWatch:
         channels: tuple[str, ...],
         policy: WatchPolicy,
         into_vod: IntoVod | None = None,
-        wake_planner: Callable[[], None] = lambda: None,
     ) -> None:
         """``channels`` are logins in lower case; that of ``into_vod`` need not be among them."""
         self._database = database
@@ -155,7 +138,6 @@ class LiveWatch:
         self._into_vod = into_vod
         self._channels = tuple(login for login in channels if into_vod is None or login != into_vod.channel)
         self._policy = policy
-        self._wake_planner = wake_planner
         self._shares = ChannelShares(channels, owner.holder)
         self._held: dict[str, _Held] = {}
         self._joined: set[str] = set()
@@ -182,18 +164,6 @@ class LiveWatch:
     def live(self) -> Mapping[str, LiveStream]:
         """The streams that run, of the channels that are ours, by login."""
         return {login: held.watched.stream for login, held in self._held.items() if held.watched.stream is not None}
-
-    async def catalogued(self, channel: str) -> None:
-        """The catalog has looked at the channel: tie what it knows now to what had no VOD; never raises."""
-        try:
-            count = await self._reconciler.reconcile_catalogued(channel)
-        except DatabaseUnavailable as error:
-            self._log.debug("reconciling waits", channel=channel, reason=str(error))
-            return
-        for _ in range(count):
-            self._metrics.chat_stream_reconciled(channel)
-        if count:
-            self._wake_planner()
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
@@ -490,10 +460,6 @@ class LiveWatch:
                 late = [each for each in streams if self._step(each, looked=True) is Step.GIVE_UP]
                 await self._reconciler.note_trouble(late, error)
                 return
-            for _ in found:
-                self._metrics.chat_stream_reconciled(channel)
-            if found:
-                self._wake_planner()
             for each in streams:
                 if each.item.item_id in found:
                     continue
@@ -501,7 +467,6 @@ class LiveWatch:
                 if self._step(each) is Step.GIVE_UP and not self._runs(each):
                     await self._reconciler.give_up(each)
                     self._looked.discard(each.item.item_id)
-                    self._metrics.chat_stream_unmatched(channel)
 
     # --- how it is done ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, select, update
+from sqlalchemy import Connection, Row, RowMapping, Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vodkeep.catalog.lifetime import was_there_before
@@ -79,9 +79,23 @@ class PlaceholderStore:
 
     def with_vod(self, channel: str) -> list[Found]:
         """The channel's placeholders, given up or not, for whose streams there is a row with a VOD meanwhile."""
-        waiting = self._items(_query().where(IS_PLACEHOLDER, vods.c.channel == channel, vods.c.stream_id.is_not(None)))
-        found = [(item, self.of_stream(channel, item.stream_id or "")) for item in waiting]
-        return [Found(item, vod) for item, vod in found if vod is not None and not vod.is_placeholder]
+        waiting = (
+            select(vods.c.twitch_vod_id, vods.c.stream_id)
+            .where(IS_PLACEHOLDER, vods.c.channel == channel, vods.c.stream_id.is_not(None))
+            .subquery()
+        )
+        query = (
+            _query()
+            .add_columns(waiting.c.twitch_vod_id.label("placeholder"))
+            .join(waiting, waiting.c.stream_id == vods.c.stream_id)
+        )
+        rows = self._connection.execute(query.where(vods.c.channel == channel).order_by(vods.c.sort_date)).all()
+        streams = {row.twitch_vod_id: _item(row) for row in rows if is_placeholder(row.twitch_vod_id)}
+        firsts: dict[str, LiveItem] = {}
+        for row in rows:
+            if not is_placeholder(row.twitch_vod_id):
+                firsts.setdefault(row.placeholder, _item(row))
+        return [Found(streams[item_id], vod) for item_id, vod in firsts.items()]
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -238,10 +252,7 @@ class PlaceholderStore:
         return row.one_or_none()
 
     def _items(self, query: Select[Any]) -> list[LiveItem]:
-        return [
-            LiveItem(row.twitch_vod_id, row.channel, row.stream_id, row.date, not row.processed, row.processing_error)
-            for row in self._connection.execute(query)
-        ]
+        return [_item(row) for row in self._connection.execute(query)]
 
 
 _LOOKED_FOR: Mapping[str, Any] = {
@@ -258,6 +269,10 @@ def _query() -> Select[Any]:
     return select(
         vods.c.twitch_vod_id, vods.c.channel, vods.c.stream_id, vods.c.date, vods.c.processed, vods.c.processing_error
     )
+
+
+def _item(row: Row[Any]) -> LiveItem:
+    return LiveItem(row.twitch_vod_id, row.channel, row.stream_id, row.date, not row.processed, row.processing_error)
 
 
 def _found_after(item_id: str) -> str:

@@ -7,7 +7,7 @@ from there, in whichever order processes die and begin: each step done twice is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -46,6 +46,18 @@ class Twitch(Protocol):
         ...
 
 
+class ReconcileMetrics(Protocol):
+    """What is counted here; ``channel`` is a login."""
+
+    def chat_stream_reconciled(self, channel: str) -> None:
+        """A stream was tied to its VOD."""
+        ...
+
+    def chat_stream_unmatched(self, channel: str) -> None:
+        """The VOD of a stream was not found in time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class OpenStream:
     """A placeholder whose VOD is looked for, with its chat."""
@@ -71,14 +83,25 @@ class Reconciler:
     """
 
     def __init__(
-        self, database: Database, chat: Database, helix: Twitch, clock: Clock, log: Logger, *, window: timedelta
+        self,
+        database: Database,
+        chat: Database,
+        helix: Twitch,
+        clock: Clock,
+        log: Logger,
+        metrics: ReconcileMetrics,
+        *,
+        window: timedelta,
+        wake_planner: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._chat = chat
         self._helix = helix
         self._clock = clock
         self._log = log
+        self._metrics = metrics
         self._window = window
+        self._wake_planner = wake_planner
 
     async def open_streams(self, channels: Collection[str]) -> list[OpenStream]:
         """The streams of these channels whose VODs are looked for, oldest first."""
@@ -93,12 +116,11 @@ class Reconciler:
         found = await self._chat.run(sessions, write=False)
         return [OpenStream(item, session) for item, session in zip(items, found, strict=True)]
 
-    async def reconcile_catalogued(self, channel: str) -> int:
-        """Tie the channel's placeholders to VODs that the catalog knows; how many there were. Asks nobody."""
+    async def catalogued(self, channel: str) -> None:
+        """The catalog has looked at the channel: tie what it knows now to what had no VOD. Asks nobody."""
         found = await self._database.run(lambda unit: PlaceholderStore(unit.connection).with_vod(channel), write=False)
         for each in found:
             await self._join(channel, each)
-        return len(found)
 
     async def reconcile_listed(self, channel: str, streams: Sequence[OpenStream]) -> set[str]:
         """Read the channel's newest VODs from Twitch and tie ``streams`` to theirs; the ids of those that have one."""
@@ -140,6 +162,7 @@ class Reconciler:
             return news
 
         if await self._database.run(work):
+            self._metrics.chat_stream_unmatched(stream.item.channel)
             self._log.warning(
                 "no vod found for stream",
                 channel=stream.item.channel,
@@ -236,7 +259,9 @@ class Reconciler:
         await self._chat.run(work)
 
     def _told(self, channel: str, item_id: str, vod_id: str) -> None:
+        self._metrics.chat_stream_reconciled(channel)
         self._log.info("stream reconciled", channel=channel, vod_id=vod_id, placeholder=item_id)
+        self._wake_planner()
 
 
 def _placeholder(stream: OpenStream) -> Placeholder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,10 @@ import anyio.to_thread
 from sqlalchemy import RowMapping, Select, literal, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
+from vodkeep.chat.database import CHAT
+from vodkeep.chat.model import Source
+from vodkeep.chat.sessions import Session, SessionStore
+from vodkeep.clock import Clock, SystemClock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
@@ -23,6 +27,7 @@ from vodkeep.pipeline.breaker import CLOSED, Breaker
 from vodkeep.pipeline.due import DiskShortage
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
+from vodkeep.pipeline.recorder_note import RecorderNote, load_notes
 from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
@@ -139,6 +144,8 @@ class Figures:
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
     processes: Sequence[LiveProcess] = ()
     disk_shortage: DiskShortage | None = None  # why no capture starts
+    recorders: Sequence[RecorderNote] = ()  # what those say of themselves that are alive
+    live: Sequence[Session] = ()  # chats that are being recorded, oldest first
 
 
 class StatusReader(Protocol):
@@ -179,14 +186,27 @@ class StatusReader(Protocol):
 class DatabaseStatusReader:
     """Answers from the database."""
 
-    def __init__(self, database: Database, kept_channels: Collection[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        kept_channels: Collection[str],
+        clock: Clock | None = None,
+        chat: Database | None = None,
+    ) -> None:
+        """``chat`` is the database of chat; without it nothing is said about sessions."""
         self._database = database
         self._kept_channels = tuple(kept_channels)
-        self._head: str | None = None
+        self._clock = clock or SystemClock()
+        self._chat = chat
+        self._heads: dict[str, str] = {}
 
     async def figures(self) -> Figures:
         """See :class:`StatusReader`."""
-        return await self._ask(self._read_figures)
+        figures = await self._ask(self._read_figures)
+        if self._chat is None:
+            return figures
+        live = await self._ask(_read_live, self._chat, CHAT)
+        return replace(figures, live=live)
 
     async def list_vods(
         self,
@@ -246,26 +266,35 @@ class DatabaseStatusReader:
 
     async def schema_problem(self) -> str | None:
         """See :class:`StatusReader`."""
-        current = await anyio.to_thread.run_sync(migrate.current, self._database)
-        if self._head is None:
-            # Reads every revision from disk, which takes 50 ms, and never changes while the code runs.
-            self._head = await anyio.to_thread.run_sync(migrate.head)
-        if current == self._head:
-            return None
-        return f"The schema of the database is at {current or 'nothing'}; this version needs {self._head}."
+        problem = await self._problem_of(self._database, migrate.MAIN)
+        if problem is None and self._chat is not None:
+            problem = await self._problem_of(self._chat, CHAT)
+        return problem
 
-    async def _ask(self, read: Callable[[UnitOfWork], T]) -> T:
+    async def _problem_of(self, database: Database, line: migrate.SchemaLine) -> str | None:
+        current = await anyio.to_thread.run_sync(migrate.current, database, line)
+        if line.name not in self._heads:
+            # Reads every revision from disk, which takes 50 ms, and never changes while the code runs.
+            self._heads[line.name] = await anyio.to_thread.run_sync(migrate.head, line)
+        if current == self._heads[line.name]:
+            return None
+        return f"The schema of the database is at {current or 'nothing'}; this version needs {self._heads[line.name]}."
+
+    async def _ask(
+        self, read: Callable[[UnitOfWork], T], database: Database | None = None, line: migrate.SchemaLine = migrate.MAIN
+    ) -> T:
+        database = database or self._database
         try:
-            return await self._database.run(read, write=False)
+            return await database.run(read, write=False)
         except DBAPIError as error:
             # While another process still migrates, or before the first migration, tables are missing.
-            problem = await self.schema_problem()
+            problem = await self._problem_of(database, line)
             if problem is not None:
                 raise DatabaseUnavailable(
                     problem, code="migrations", remedy="Wait for the migration, or see the log of the start."
                 ) from error
         # The migration may have ended between the question and the look; what fails now is a bug.
-        return await self._database.run(read, write=False)
+        return await database.run(read, write=False)
 
     def _read_figures(self, unit: UnitOfWork) -> Figures:
         health = HealthStore(unit.connection)
@@ -291,6 +320,7 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
+            recorders=load_notes(unit, self._clock.now()),
             active=_load(
                 unit,
                 _select_vods().where(IS_ACTIVE).order_by(vods.c.twitch_vod_id),
@@ -308,6 +338,10 @@ class DatabaseStatusReader:
                 for lease in LeaseStore(unit.connection).live(PROCESS_PREFIX)
             ],
         )
+
+
+def _read_live(unit: UnitOfWork) -> list[Session]:
+    return [each for each in SessionStore(unit.connection).recording() if each.source is Source.LIVE]
 
 
 def _select_vods() -> Select[Any]:

@@ -6,7 +6,7 @@ Times are RFC 3339 in UTC, sizes bytes, rates bytes per second, durations second
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from vodkeep.db.events import Event
 from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING
+from vodkeep.pipeline.recorder_note import RecorderNote
 from vodkeep.pipeline.store import QueueCounts
 from vodkeep.settings import PipelineSettings
 from vodkeep.web.reading import ChannelFigures, Figures, LiveProcess, StoredVod
@@ -166,6 +167,43 @@ class DiskShortage(BaseModel):
     needed_bytes: int = Field(description="What must be free for captures to go on.")
 
 
+class LiveChat(BaseModel):
+    """A stream whose chat is being recorded."""
+
+    channel: str
+    id: str | None = Field(description="The broadcast it belongs to; begins with `live-` as long as there is no VOD.")
+    stream_id: str | None = Field(description="Null when it is recorded into a VOD that the settings name.")
+    started_at: datetime
+    messages: int = Field(description="What people said so far.")
+    last_message_at: datetime | None
+
+
+class ChatLoginFailure(BaseModel):
+    """Why the account that reads chat cannot be used; meanwhile chat is read anonymously."""
+
+    account: str
+    reason: str
+    since: datetime
+    retry_at: datetime
+
+
+class ChatStatus(BaseModel):
+    """The recording of chat."""
+
+    enabled: bool
+    reason: str = Field(description="Why it is not enabled; empty when it is.")
+    remedy: str
+    connections: int = Field(description="Connections to Twitch's chat that are up.")
+    channels: int = Field(description="Channels whose chat a recorder should be in, live or not.")
+    joined: int = Field(description="Of those, the ones it is in.")
+    refused: dict[str, str] = Field(description="Channels that Twitch does not let us into, and its reason.")
+    login_failure: ChatLoginFailure | None
+    connection_failure: str | None = Field(description="Why a connection is not up.")
+    spool_bytes: int = Field(description="Received and not in the database yet.")
+    problem: str | None = Field(description="Why what is said is not stored.")
+    live: list[LiveChat] = Field(description="Streams whose chat is being recorded, the longest first.")
+
+
 class Status(Counts, Averages):
     """`/status`: the service at a glance."""
 
@@ -173,6 +211,7 @@ class Status(Counts, Averages):
     circuit_state: str = Field(description="The worst of all channels: `open`, `half_open` or `closed`.")
     last_process_run: datetime | None
     disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
+    chat: ChatStatus
     active: list[ActiveDownload]
     channels: list[ChannelStatus]
     processes: list[ProcessStatus] = Field(description="The processes that are alive; a dead one is gone in 6 s.")
@@ -188,6 +227,7 @@ class Monitor(BaseModel):
     jobs: dict[str, str] = Field(description="When each job last ran, by its key in `kv`.")
     breakers: dict[str, BreakerStatus]
     running: list[ActiveDownload]
+    chat: ChatStatus
     processes: list[ProcessDetail]
     leases: dict[str, str] = Field(description="What one process at a time does, and which: its `holder`.")
 
@@ -289,11 +329,58 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         disk_shortage=_shortage(figures),
+        chat=chat_of(figures),
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
         processes=[ProcessStatus(**_process(each)) for each in figures.processes],
         retry=retry,
     )
+
+
+def chat_of(figures: Figures) -> ChatStatus:
+    """How the recording of chat stands, over all processes."""
+    enabled = [note for note in figures.recorders if note.enabled]
+    silent = next(iter(figures.recorders), _NO_RECORDER)
+    failure = next((note.login_failure for note in enabled if note.login_failure is not None), None)
+    return ChatStatus(
+        enabled=bool(enabled),
+        reason="" if enabled else silent.reason,
+        remedy="" if enabled else silent.remedy,
+        connections=sum(note.connections for note in enabled),
+        channels=sum(note.channels for note in enabled),
+        joined=sum(note.joined for note in enabled),
+        refused={channel: reason for note in enabled for channel, reason in note.refused.items()},
+        login_failure=None
+        if failure is None
+        else ChatLoginFailure(
+            account=failure.account, reason=failure.reason, since=failure.since, retry_at=failure.retry_at
+        ),
+        connection_failure=next((note.connection_failure for note in enabled if note.connection_failure), None),
+        spool_bytes=sum(note.spool_bytes for note in enabled),
+        problem=next((note.problem for note in enabled if note.problem), None),
+        live=[
+            LiveChat(
+                channel=session.channel,
+                id=session.vod_id,
+                stream_id=session.stream_id,
+                started_at=_instant(session.start_ms),
+                messages=session.messages,
+                last_message_at=None if session.last_ms is None else _instant(session.last_ms),
+            )
+            for session in figures.live
+        ],
+    )
+
+
+_NO_RECORDER = RecorderNote(
+    enabled=False,
+    reason="No process that watches channels is alive.",
+    remedy="Start the service with the role watch.",
+)
+
+
+def _instant(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)
 
 
 def retry_config_of(settings: PipelineSettings) -> RetryConfig:

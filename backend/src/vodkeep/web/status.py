@@ -14,7 +14,17 @@ from vodkeep.web.answers import answer_json
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
 from vodkeep.web.routing import readable
-from vodkeep.web.schema import Monitor, RetryConfig, Status, Work, active_of, breaker_of, processes_of, status_of
+from vodkeep.web.schema import (
+    Monitor,
+    RetryConfig,
+    Status,
+    Work,
+    active_of,
+    breaker_of,
+    chat_of,
+    processes_of,
+    status_of,
+)
 
 
 def status_routes(
@@ -48,6 +58,7 @@ def status_routes(
                 jobs=dict(figures.jobs),
                 breakers={each.login: breaker_of(each.breaker) for each in figures.channels},
                 running=active_of(figures, work.progress()),
+                chat=chat_of(figures),
                 processes=processes_of(figures),
                 leases=dict(await reader.leases()),
             ),

@@ -20,7 +20,7 @@ from support.irc_lines import privmsg
 from vodkeep.chat import flushing
 from vodkeep.chat.journal import FOLDER, Entry, Journal, encode_event, encode_lines
 from vodkeep.chat.recording import Recording
-from vodkeep.chat.sessions import ENDED, Session, SessionStore, base_of
+from vodkeep.chat.sessions import ENDED, RECORDING, Session, SessionStore, base_of
 from vodkeep.chat.store import MessageWriter
 from vodkeep.chat.tables import chat_journal, chat_spans
 from vodkeep.clock import Clock, SystemClock
@@ -93,6 +93,21 @@ async def test_lines_become_rows_of_the_session(chat_database: Database, tmp_pat
 
         await feed(recording, 5)
     assert stored_ids(chat_database) == ids(1, 2, 3)
+
+
+async def test_a_channel_that_is_left_to_another_process_keeps_its_session_open(
+    chat_database: Database, tmp_path: Path
+) -> None:
+    session = a_session(chat_database)
+    async with recording_of(chat_database, tmp_path) as recording:
+        await recording.release("chan")
+        await recording.begin("chan", session)
+        await feed(recording, 1)
+        await recording.release("chan")
+        await feed(recording, 2)
+        await recording.end("chan", START_MS + 99)
+    assert stored_ids(chat_database) == ids(1)
+    assert reload(chat_database, session).state == RECORDING
 
 
 async def test_without_being_asked_a_line_is_stored_soon(chat_database: Database, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
 from vodkeep.errors import CredentialsError, RateLimited
-from vodkeep.pipeline.live_watch import IntoVod
 from vodkeep.pipeline.placeholder_store import PlaceholderStore
+from vodkeep.pipeline.recorder_plan import IntoVod
 
 pytestmark = pytest.mark.anyio
 
@@ -277,11 +277,11 @@ async def test_a_vod_that_appears_hours_later_is_tied_to_its_stream_when_it_is_c
         assert stage.items() == {PLACEHOLDER: "done"}
         stage.twitch.publish("one", "777", "A", at(0.1))
         _catalogue(stage, stage.twitch.videos["one"][0])
-        await stage.watch.catalogued("one")
+        await stage.reconciler.catalogued("one")
         assert stage.items() == {"777": "pending"}
         assert stage.sessions() == [("A", "777", "ended")]
         assert stage.session("A").vod_offset_ms == -MARGIN_MS - 6_000
-        await stage.watch.catalogued("one")
+        await stage.reconciler.catalogued("one")
     assert metric(stage, "chat_streams_reconciled_total") == 1
 
 
@@ -291,7 +291,7 @@ async def test_a_vod_that_is_listed_while_the_stream_runs_is_one_item_with_it_at
         await stage.polls()
         stage.twitch.publish("one", "777", "A", START)
         _catalogue(stage, stage.twitch.videos["one"][0])
-        await stage.watch.catalogued("one")
+        await stage.reconciler.catalogued("one")
         assert stage.items() == {"777": "pending"}
         assert stage.sessions() == [("A", "777", "recording")]
         stage.twitch.live.clear()

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from vodkeep.capture.model import Phase
 from vodkeep.capture.model import Progress as CaptureProgress
+from vodkeep.chat.model import Source
+from vodkeep.chat.sessions import Session, base_of
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.model import DownloadState
+from vodkeep.pipeline.recorder_note import LoginTrouble, RecorderNote
 from vodkeep.pipeline.store import QueueCounts
 from vodkeep.web.reading import BadCursor, ChannelFigures, Cursor, Figures, StoredVod
-from vodkeep.web.schema import RetryConfig, progress_of, status_of, vod_of
+from vodkeep.web.schema import RetryConfig, chat_of, progress_of, status_of, vod_of
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -54,7 +57,7 @@ RETRY = RetryConfig(
 
 
 def figures(*breakers: BreakerPhase) -> Figures:
-    counts = QueueCounts(2, 1, 0, 3, {DownloadState.PENDING: 2}, incomplete=4)
+    counts = QueueCounts(2, 1, 0, 3, {DownloadState.PENDING: 2}, incomplete=4, placeholders=5, unmatched=1)
     channels = [ChannelFigures(f"c{i}", None, counts, Breaker(phase, 5, NOW), {}) for i, phase in enumerate(breakers)]
     return Figures(counts, channels, {"avg_download_ms": 12.0}, NOW, [VOD], {})
 
@@ -104,6 +107,52 @@ def test_error_shows_code_and_sentence() -> None:
     assert vod_of(VOD, None).error is None
 
 
+def test_chat_is_told_over_all_processes_that_record() -> None:
+    trouble = LoginTrouble("keeper", "Login authentication failed", NOW, NOW)
+    session = Session(
+        1,
+        "otter",
+        "7",
+        "s",
+        Source.LIVE,
+        base_of(5_000),
+        "live-5",
+        0,
+        "recording",
+        None,
+        9_000,
+        messages=3,
+        fts_upto_id=0,
+    )
+    chat = chat_of(
+        replace(
+            figures(),
+            recorders=[
+                RecorderNote(True, connections=1, channels=90, joined=89, refused={"rook": "banned"}, spool_bytes=5),
+                RecorderNote(True, connections=2, channels=10, joined=10, spool_bytes=6, login_failure=trouble),
+                RecorderNote(False, "why not", "what to do"),
+            ],
+            live=[session],
+        )
+    )
+    assert (chat.enabled, chat.reason, chat.remedy) == (True, "", "")
+    assert (chat.connections, chat.channels, chat.joined, chat.spool_bytes) == (3, 100, 99, 11)
+    assert chat.refused == {"rook": "banned"}
+    assert chat.login_failure is not None
+    assert chat.login_failure.account == "keeper"
+    (live,) = chat.live
+    assert (live.channel, live.id, live.stream_id, live.messages) == ("otter", "live-5", "s", 3)
+    assert (live.started_at.timestamp(), live.last_message_at) == (5, datetime.fromtimestamp(9, UTC))
+
+
+def test_chat_that_is_not_recorded_says_why() -> None:
+    off = chat_of(replace(figures(), recorders=[RecorderNote(False, "why not", "what to do")]))
+    assert (off.enabled, off.reason, off.remedy) == (False, "why not", "what to do")
+    nobody = chat_of(figures())
+    assert (nobody.enabled, nobody.live) == (False, [])
+    assert "watch" in nobody.reason
+
+
 @pytest.mark.parametrize(
     ("breakers", "worst"),
     [
@@ -120,7 +169,7 @@ def test_circuit_state_is_the_worst_of_all_channels(breakers: tuple[BreakerPhase
 def test_status_carries_counts_averages_and_what_is_at_work() -> None:
     status = status_of(figures(BreakerPhase.CLOSED), {}, RETRY, "1.2.3")
     assert (status.pending, status.errored, status.processed, status.queue_depth) == (2, 1, 3, 3)
-    assert status.incomplete == 4
+    assert (status.incomplete, status.placeholders, status.unmatched) == (4, 5, 1)
     assert (status.avg_download_ms, status.avg_upload_ms) == (12.0, None)
     assert status.last_process_run == NOW
     assert [active.id for active in status.active] == ["111"]
