@@ -172,14 +172,16 @@ class Session(asyncio.Protocol):
                 ":This channel does not exist or has been suspended."
             )
             return
+        # What was said before is for those who were there; from when the client reads this, everything is for it too.
+        self._server.catch_up()
+        self.channels.add(login)
+        self._server.catch_up()
         self.send(
             f":{self.nick}!{self.nick}@{self.nick}.tmi.twitch.tv JOIN #{login}",
             f":{self.nick}.tmi.twitch.tv 353 {self.nick} = #{login} :{self.nick}",
             f":{self.nick}.tmi.twitch.tv 366 {self.nick} #{login} :End of /NAMES list",
             self._server.room_state(channel),
         )
-        self.channels.add(login)
-        self._server.catch_up()
 
     def _part(self, login: str) -> None:
         if login in self.channels:
