@@ -37,6 +37,7 @@ from vodkeep.chat.connections import Connections
 from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.chat.indexer import LEASE as CHAT_INDEX
 from vodkeep.chat.indexer import Indexer
+from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.recording import Recording
 from vodkeep.chat.vault.addresses import AllowedAddresses
 from vodkeep.chat.vault.client import VaultClient, open_vault_client
@@ -260,6 +261,7 @@ def _build_service(
             clock=clock,
             data_dir=settings.storage.data_dir,
             actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
+            chat=ChatReader(chat),
             emotes=replay,
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),

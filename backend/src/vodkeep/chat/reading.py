@@ -58,6 +58,7 @@ class ReplayLine:
 
     number: int
     offset_ms: int
+    chatter: int | None
     json: str
 
 
@@ -67,6 +68,7 @@ class ReplayPiece:
 
     lines: list[ReplayLine]
     chatters: bytes  # as in a window
+    start_ms: int  # the place that was asked for, on the item's timeline
     recording: bool  # more may be said
 
 
@@ -123,7 +125,10 @@ class ChatReader:
                 rows = _Rows(group, place, None, limit - len(lines))
                 lines += asked.lines(rows)
                 numbers.append(asked.chatters(rows))
-            return ReplayPiece(lines, _merged(numbers), any(each.state == RECORDING for each in sessions))
+            start_ms = place.offset_ms
+            if start_ms == BEGINNING_MS:
+                start_ms = lines[0].offset_ms if lines else 0
+            return ReplayPiece(lines, _merged(numbers), start_ms, any(each.state == RECORDING for each in sessions))
 
         return await self.ask(read)
 
@@ -268,7 +273,7 @@ class _Asked:
         source, moderated = self._source(rows)
         told = message_json(sqlite=self._sqlite, moderated=moderated)
         as_text = told if self._sqlite else f"CAST({told} AS text)"
-        query = f"SELECT id, place_ms, {as_text} AS json FROM ({source}) AS w ORDER BY place_ms, id"
+        query = f"SELECT id, place_ms, chatter_id, {as_text} AS json FROM ({source}) AS w ORDER BY place_ms, id"
         return [ReplayLine(*row) for row in self._connection.exec_driver_sql(query)]
 
     def chatters(self, rows: _Rows) -> str:

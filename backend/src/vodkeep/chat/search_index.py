@@ -136,11 +136,10 @@ def forget(connection: Connection, numbers: Sequence[int]) -> None:
     """
     sqlite = connection.dialect.name == "sqlite"
     sessions = sorted({session_of(number) for number in numbers})
-    for start in range(0, len(sessions), _AT_ONCE):
-        held = text(f"SELECT id FROM chat_session WHERE id IN :ids ORDER BY id {'' if sqlite else 'FOR UPDATE'}")
-        connection.execute(
-            held.bindparams(bindparam("ids", expanding=True)), {"ids": sessions[start : start + _AT_ONCE]}
-        ).all()
+    # In one order everywhere. It holds the rows, and tells who keeps copies that something changed.
+    held = text("UPDATE chat_session SET revision = revision + 1 WHERE id = :id")
+    for session in sessions:
+        connection.execute(held, {"id": session})
     there = exists(connection)
     for start in range(0, len(numbers), _AT_ONCE):
         values = {"numbers": list(numbers[start : start + _AT_ONCE])}

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from vodkeep import __version__
+from vodkeep.chat.reading import ChatReader
+from vodkeep.chat.search import ChatSearch
 from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
@@ -20,6 +22,7 @@ from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
 from vodkeep.web.actions import action_routes, form_routes
+from vodkeep.web.chat import chat_routes
 from vodkeep.web.cross_site import CrossSiteMiddleware
 from vodkeep.web.emotes import emote_routes
 from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
@@ -53,6 +56,7 @@ class WebDeps:
     clock: Clock
     data_dir: Path
     actions: Actions
+    chat: ChatReader
     emotes: EmoteReplay
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
@@ -86,6 +90,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         )
     )
     app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
+    app.include_router(chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock))
     app.include_router(emote_routes(deps.reader, deps.emotes, deps.clock))
     app.include_router(action_routes(deps.actions, deps.reader, deps.work))
     app.include_router(form_routes(deps.actions, deps.reader))
@@ -102,7 +107,14 @@ def create_app(deps: WebDeps) -> FastAPI:
             CORSMiddleware,
             allow_origins=deps.web.cors_allowed_origins,
             allow_methods=["GET", "HEAD"],
-            allow_headers=["Authorization", "X-Admin-Token", CORRELATION_HEADER, "Range", "If-None-Match"],
+            allow_headers=[
+                "Authorization",
+                "X-Admin-Token",
+                CORRELATION_HEADER,
+                "Range",
+                "If-None-Match",
+                "Last-Event-ID",
+            ],
             expose_headers=[CORRELATION_HEADER, "Content-Range", "ETag"],
         )
     app.add_middleware(ExchangeMiddleware, clock=deps.clock, log=deps.log)

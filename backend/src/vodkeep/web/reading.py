@@ -174,6 +174,10 @@ class StatusReader(Protocol):
         """The id of a channel, if it was ever looked up."""
         ...
 
+    async def titles(self, twitch_vod_ids: Collection[str]) -> Mapping[str, str]:
+        """The titles of those broadcasts that there are."""
+        ...
+
     async def leases(self) -> Mapping[str, str]:
         """What only one process at a time may do, and the holder of each that does it; without the processes."""
         ...
@@ -252,6 +256,15 @@ class DatabaseStatusReader:
             return unit.connection.execute(
                 select(channels.c.broadcaster_id).where(channels.c.login == login)
             ).scalar_one_or_none()
+
+        return await self._ask(read)
+
+    async def titles(self, twitch_vod_ids: Collection[str]) -> Mapping[str, str]:
+        """See :class:`StatusReader`."""
+
+        def read(unit: UnitOfWork) -> Mapping[str, str]:
+            query = select(vods.c.twitch_vod_id, vods.c.title).where(vods.c.twitch_vod_id.in_(list(twitch_vod_ids)))
+            return {row.twitch_vod_id: row.title for row in unit.connection.execute(query)}
 
         return await self._ask(read)
 

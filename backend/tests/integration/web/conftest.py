@@ -18,6 +18,7 @@ import structlog
 from support.clock import FakeClock
 from support.web_site import Serve, Site
 from vodkeep.chat.database import chat_database
+from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.db.engine import Database
@@ -74,6 +75,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 clock=clock,
                 data_dir=data_dir,
                 actions=Actions(used, clock, get_logger("vod_process"), stop=_nothing_runs, wake=lambda: None),
+                chat=ChatReader(chat_database(used)),
                 emotes=EmoteReplay(chat_database(used), ImageFiles(data_dir), get_logger("chat_emotes")),
             ),
             **changes,
