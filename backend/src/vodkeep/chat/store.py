@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, case, func, select, text, update
 
-from vodkeep.chat.ids import LAST_OFFSET_MS, first_id, last_id, offset_of, pack_msg_id, pack_uuid
+from vodkeep.chat.ids import LAST_OFFSET_MS, TIE_BITS, first_id, last_id, offset_of, pack_msg_id, pack_uuid
 from vodkeep.chat.model import ChatMessage, Chatter, Kind
 from vodkeep.chat.sessions import Session
 from vodkeep.chat.tables import chat_bucket, chat_clear, chat_index_queue, chat_message, chat_session, chatter
@@ -37,7 +37,8 @@ _MOST_IDS = 200_000
 
 # What numbers are taken is asked in so many stretches at most; the holes between them are not read.
 _MOST_STRETCHES = 16
-_ROOM_AFTER = 4_096  # numbers beyond the last message, for ties
+_ROOM_AFTER = 1_024  # numbers beyond the last message, for ties
+_WIDE_GAP = 30_000 << TIE_BITS
 
 _LONGEST_S = 2**62
 
@@ -285,51 +286,53 @@ def _cleared(extra: Mapping[str, object]) -> tuple[bytes | None, str | None, int
 
 def _number(connection: Connection, session: Session, offsets: Sequence[int]) -> list[int]:
     """A free number for each offset (ms), in the order given; raises ``ValueError`` beyond the last there is."""
-    if max(offsets) >= LAST_OFFSET_MS - _ROOM_AFTER:
-        raise ValueError(f"a message of session {session.id} was sent {max(offsets)} ms after its base")
-    taken = _Taken(connection, session.id, offsets)
+    latest = max(offsets)
+    if latest >= LAST_OFFSET_MS - _ROOM_AFTER:
+        raise ValueError(f"a message of session {session.id} was sent {latest} ms after its base")
+    base = first_id(session.id, 0)
+    firsts = [base | offset << TIE_BITS if offset > 0 else base for offset in offsets]
+    taken = _Taken(connection, firsts)
+    in_use, edges = taken.numbers, taken.edges
     next_free: dict[int, int] = {}
     numbers: list[int] = []
-    for offset in offsets:
-        first = first_id(session.id, offset)
+    for first in firsts:
         number = next_free.get(first, first)
-        while taken.has(number):
-            number += 1
+        while number in in_use or number in edges:
+            if number in edges:
+                taken.read_on(number)
+            else:
+                number += 1
         next_free[first] = number + 1
-        taken.add(number)
+        in_use.add(number)
         numbers.append(number)
     return numbers
 
 
 class _Taken:
-    """The numbers that are in use around some offsets."""
+    """The numbers that are in use around some others."""
 
-    def __init__(self, connection: Connection, session_id: int, offsets: Sequence[int]) -> None:
-        self._connection = connection
-        self._numbers: set[int] = set()
-        self._edges: set[int] = set()  # the first number behind each stretch that was read
-        ordered = sorted({first_id(session_id, offset) for offset in offsets})
+    def __init__(self, connection: Connection, firsts: Sequence[int]) -> None:
+        self._cursor = _driver(connection).cursor()
+        mark = _mark(connection)
+        self._query = f"SELECT id FROM chat_message WHERE id BETWEEN {mark} AND {mark}"  # noqa: S608  # no value in it
+        self.numbers: set[int] = set()
+        self.edges: set[int] = set()  # the first number behind each stretch that was read
+        ordered = sorted(set(firsts))
         # Messages come nearly in order; a late one must not make us read all that lies between.
-        cuts = sorted(nlargest(_MOST_STRETCHES - 1, range(1, len(ordered)), key=lambda i: ordered[i] - ordered[i - 1]))
-        for start, end in pairwise([0, *cuts, len(ordered)]):
+        gaps = ((after - before, index) for index, (before, after) in enumerate(pairwise(ordered), 1))
+        widest = nlargest(_MOST_STRETCHES - 1, (gap for gap in gaps if gap[0] > _WIDE_GAP))
+        for start, end in pairwise([0, *sorted(index for _, index in widest), len(ordered)]):
             self._read(ordered[start], ordered[end - 1] + _ROOM_AFTER)
 
-    def has(self, number: int) -> bool:
-        """Whether it is in use."""
-        if number in self._edges:
-            self._edges.discard(number)
-            self._read(number, number + _ROOM_AFTER)
-        return number in self._numbers
-
-    def add(self, number: int) -> None:
-        """It is in use now."""
-        self._numbers.add(number)
+    def read_on(self, edge: int) -> None:
+        """Read the stretch that begins with an edge."""
+        self.edges.discard(edge)
+        self._read(edge, edge + _ROOM_AFTER)
 
     def _read(self, first: int, last: int) -> None:
-        query = "SELECT id FROM chat_message WHERE id BETWEEN :first AND :last"
-        found = self._connection.execute(text(query), {"first": first, "last": last})
-        self._numbers.update(found.scalars())
-        self._edges.add(last + 1)
+        self._cursor.execute(self._query, (first, last))
+        self.numbers.update(row[0] for row in self._cursor.fetchall())
+        self.edges.add(last + 1)
 
 
 _ONE_ROW = ", ".join(_MESSAGE_COLUMNS)
@@ -368,14 +371,17 @@ def _many(
     """``what`` for each of the rows; whose names come from the code, never from a message."""
     if not rows:
         return
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    marks = ", ".join([mark] * len(columns))
+    marks = ", ".join([_mark(connection)] * len(columns))
     statement = f"{what} ({', '.join(columns)}) VALUES ({marks}) {then}"
     cursor = _driver(connection).cursor()
     try:
         cursor.executemany(statement, rows)
     finally:
         cursor.close()
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
 def _driver(connection: Connection) -> Any:
