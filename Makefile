@@ -94,6 +94,10 @@ bench-chat-parse: environment ## Measure the reader of chat lines beside irctoke
 bench-queue: environment ## Measure planning, /status and an idle service with 100,000 items and 1,000 channels
 	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.large_archive $(ARGS)
 
+.PHONY: bench-chat-ingest
+bench-chat-ingest: environment ## Measure storing chat beside one INSERT per message; ARGS="--messages 50000 --runs 1"
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_ingest $(ARGS)
+
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
 	docker build --file backend/Dockerfile --tag vodkeep:local .

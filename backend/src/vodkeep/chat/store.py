@@ -95,6 +95,7 @@ class MessageWriter:
         self._name = name
         self._recent = RecentIds()
         self._chatters: set[int] = set()
+        self._keys: dict[Chatter, int] = {}
 
     def write(
         self,
@@ -140,13 +141,16 @@ class MessageWriter:
                 # Its neighbours may still come to us, late or over another connection.
                 written.msg_ids.extend(there)
         if fresh:
-            _insert(connection, session, fresh, odd, set() if written.foreign else self._chatters, written)
+            known = set() if written.foreign else self._chatters
+            _insert(connection, session, fresh, odd, known, self._keys, written)
             _queue_for_the_index(connection, [number for number in written.numbers if number <= indexed_upto])
         _count(connection, session, self._name, fresh.values(), written)
         return written
 
     def remember(self, written: Written) -> None:
         """This is committed."""
+        if len(self._keys) > _MOST_CHATTERS:
+            self._keys.clear()
         if written.foreign or len(self._chatters) > _MOST_CHATTERS:
             # Who else wrote there may have removed chatters, too.
             self._chatters.clear()
@@ -219,12 +223,12 @@ def _insert(
     fresh: Mapping[bytes, ChatMessage],
     odd: Container[bytes],
     known: Container[int],
+    keys: dict[Chatter, int],
     written: Written,
 ) -> None:
     numbers = _number(connection, session, [message.sent_ms - session.base_ms for message in fresh.values()])
     rows: list[Row] = []
     chatters: dict[int, Chatter] = {}
-    keys: dict[Chatter, int] = {}
     clears: list[tuple[int, bytes | None, str | None, int | None]] = []
     buckets: Counter[int] = Counter()
     for number, (packed, message) in zip(numbers, fresh.items(), strict=True):
@@ -234,8 +238,8 @@ def _insert(
             key = keys.get(who)
             if key is None:
                 key = keys[who] = who.key()
-                if key not in known:
-                    chatters[key] = who
+            if key not in known:
+                chatters[key] = who
         kind = message.kind
         if kind in _SAID:
             buckets[offset_of(number) // BUCKET_MS] += 1
@@ -259,6 +263,8 @@ def _insert(
     written.msg_ids.extend(fresh)
     written.chatters.extend(chatters)
     _store_chatters(connection, chatters)
+    # In the order of the key, its pages fill up and are done with.
+    rows.sort(key=itemgetter(0))
     _store_rows(connection, rows)
     _store_buckets(connection, session, buckets)
     _many(connection, "INSERT INTO chat_clear", chat_clear.c.keys(), clears)
