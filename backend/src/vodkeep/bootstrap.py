@@ -56,6 +56,7 @@ from vodkeep.keep.library import Library
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
+from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.pipeline.chat_login import ChatLogin
 from vodkeep.pipeline.chat_recorder import ChatRecorder, KeptRecorder, NoRecorder, note_of
 from vodkeep.pipeline.chat_runner import ROUNDS, ChatRunner
@@ -263,6 +264,7 @@ def _build_service(
             actions=Actions(database, clock, get_logger("vod_process"), stop=engine.cancel, wake=bell.ring),
             chat=ChatReader(chat),
             emotes=replay,
+            chats=ChatLibrary(database, chat, settings.storage.data_dir),
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
         )

@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 
 from vodkeep import __version__
+from vodkeep.chat.forms import Form
 from vodkeep.clock import SystemClock
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.pipeline.model import HIGHEST_PRIORITY, DownloadState
@@ -58,6 +59,9 @@ app.add_typer(circuit, name="circuit")
 
 emotes = typer.Typer(help="The emotes and badges that chat is shown with.", no_args_is_help=True)
 app.add_typer(emotes, name="emotes")
+
+chat = typer.Typer(help="The chats of items: as files, from files, without a person.", no_args_is_help=True)
+app.add_typer(chat, name="chat")
 
 Items = Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items, or their addresses at Twitch.")]
 
@@ -99,6 +103,62 @@ def archive(
     settings = _settings(env_file)
     configure_logging(settings.log.level if verbose else "critical", settings.log.format, sys.stderr)
     _end(lambda: anyio.run(_archive, settings, vod))
+
+
+@chat.command("export")
+def chat_export(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="ndjson keeps everything; json is TwitchDownloader's; txt, vtt and ass are for reading and players.",
+        ),
+    ] = Form.NDJSON,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; else standard output.", dir_okay=False)
+    ] = None,
+    env_file: EnvFile = None,
+) -> None:
+    """Write an item's chat as a file."""
+    from vodkeep.chat_command import export_chat
+
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(export_chat, settings, item, form, output, Console()))
+
+
+@chat.command("import")
+def chat_import(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="JSON of TwitchDownloader or yt-dlp (live_chat, rechat), or our NDJSON.", dir_okay=False),
+    ],
+    env_file: EnvFile = None,
+) -> None:
+    """Bring a chat from a file into an item; twice does no harm."""
+    from vodkeep.chat_command import import_chat
+
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    _end(lambda: anyio.run(import_chat, settings, item, file, Console()))
+
+
+@chat.command("erase")
+def chat_erase(
+    user: Annotated[str, typer.Option("--user", help="Whose messages: a login, or Twitch's number.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be erased.")] = False,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Remove a person's messages everywhere, for good: database, search, folders, journals."""
+    from vodkeep.chat_command import EraseOptions, erase_person
+
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+    options = EraseOptions(user, dry_run, as_json)
+    _end(lambda: anyio.run(erase_person, settings, SystemClock(), options, Console()))
 
 
 @app.command()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vodkeep.chat import ndjson, twitch_downloader
+from vodkeep.chat.forms import Form
 from vodkeep.chat.model import ChatMessage, Chatter, Kind, Source
 from vodkeep.chat.ndjson import Head
 from vodkeep.chat.subtitles import write_ass, write_text, write_webvtt
@@ -21,17 +21,6 @@ _PIECE_BYTES = 64 * 1024
 _LONGEST_LINE = 1024 * 1024
 # Of 100,000 messages: 0.2 s and 40 bytes each; level 9 takes 0.5 s for 37, since ids do not compress.
 _ZSTD_LEVEL = 3
-
-
-class Form(StrEnum):
-    """What a chat can be written as."""
-
-    NDJSON = "ndjson"
-    NDJSON_ZST = "ndjson.zst"
-    TWITCH_DOWNLOADER = "json"
-    TEXT = "txt"
-    WEBVTT = "vtt"
-    ASS = "ass"
 
 
 CONTENT_TYPES = {

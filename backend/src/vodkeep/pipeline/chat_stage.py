@@ -20,8 +20,9 @@ import anyio.lowlevel
 import anyio.to_thread
 from sqlalchemy import select
 
-from vodkeep.chat.files import Form, UnreadableFile, read_chat, write_chat
+from vodkeep.chat.files import UnreadableFile, read_chat, write_chat
 from vodkeep.chat.fill import Broadcast, ChatFiller, Comments, Filled, merge_into_item
+from vodkeep.chat.forms import Form
 from vodkeep.chat.ndjson import FORMAT, Head
 from vodkeep.chat.sessions import SessionStore
 from vodkeep.chat.vault.manifest import NAME as EMOTES_NAME

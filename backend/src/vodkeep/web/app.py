@@ -16,6 +16,7 @@ from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
+from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.settings import PipelineSettings, WebSettings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -23,6 +24,7 @@ from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
 from vodkeep.web.actions import action_routes, form_routes
 from vodkeep.web.chat import chat_routes
+from vodkeep.web.chat_export import chat_export_routes
 from vodkeep.web.cross_site import CrossSiteMiddleware
 from vodkeep.web.emotes import emote_routes
 from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
@@ -58,6 +60,7 @@ class WebDeps:
     actions: Actions
     chat: ChatReader
     emotes: EmoteReplay
+    chats: ChatLibrary
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
     versions: Mapping[str, str] = field(default_factory=dict)  # of tools: "yt-dlp", "ffmpeg", ...
@@ -92,6 +95,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
     app.include_router(chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock))
     app.include_router(emote_routes(deps.reader, deps.emotes, deps.clock))
+    app.include_router(chat_export_routes(deps.chats))
     app.include_router(action_routes(deps.actions, deps.reader, deps.work))
     app.include_router(form_routes(deps.actions, deps.reader))
     app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))

@@ -23,6 +23,7 @@ from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
+from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import configure_logging, forget_masked_values, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -76,6 +77,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 data_dir=data_dir,
                 actions=Actions(used, clock, get_logger("vod_process"), stop=_nothing_runs, wake=lambda: None),
                 chat=ChatReader(chat_database(used)),
+                chats=ChatLibrary(used, chat_database(used), data_dir),
                 emotes=EmoteReplay(chat_database(used), ImageFiles(data_dir), get_logger("chat_emotes")),
             ),
             **changes,

@@ -14,6 +14,7 @@ from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
+from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -83,6 +84,7 @@ def test_every_route_is_documented_and_no_other() -> None:
             data_dir=Path(),
             actions=Actions(database, FakeClock(), get_logger("vod_process"), stop=_never, wake=lambda: None),
             chat=ChatReader(database),
+            chats=ChatLibrary(database, database, Path()),
             emotes=EmoteReplay(database, ImageFiles(Path()), get_logger("chat_emotes")),
         )
     )
