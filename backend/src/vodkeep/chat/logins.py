@@ -116,13 +116,13 @@ class Logins:
         now = self._clock.now()
         self._failed_s = self._clock.monotonic()
         if self.failure is None or self.failure.reason != reason:
-            self._log.error(
-                "chat login failed",
-                account=account,
-                reason=reason,
-                remedy="Chat is recorded anonymously meanwhile. Set TWITCH_OAUTH_TOKEN to a valid token of "
-                "TWITCH_BOT_USERNAME with the scope chat:read, or remove both.",
-            )
+            remedy = "Chat is recorded anonymously meanwhile."
+            if account:
+                remedy += (
+                    " Set TWITCH_OAUTH_TOKEN to a valid token of TWITCH_BOT_USERNAME with the scope chat:read, "
+                    "or remove both."
+                )
+            self._log.error("chat login failed", account=account, reason=reason, remedy=remedy)
         since = self.failure.since if self.failure is not None else now
         waits_s = SAME_AGAIN_S if self._refused is not None else OTHER_AGAIN_S
         self.failure = LoginFailure(account, reason, since, now + timedelta(seconds=waits_s))
