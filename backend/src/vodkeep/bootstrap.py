@@ -255,7 +255,7 @@ def _build_service(
     app = create_app(
         WebDeps(
             database=database,
-            reader=DatabaseStatusReader(database, channels, clock, chat),
+            reader=DatabaseStatusReader(database, channels, chat),
             metrics=metrics,
             web=settings.web,
             pipeline=settings.pipeline,

@@ -80,7 +80,7 @@ async def show_status(settings: Settings, clock: Clock, console: Console, *, as_
     try:
         # An archive of before has none, and looking must not make one.
         there = chat if not chat.is_sqlite or await anyio.Path(chat.path).exists() else None
-        figures = await DatabaseStatusReader(database, settings.twitch.channels, clock, there).figures()
+        figures = await DatabaseStatusReader(database, settings.twitch.channels, there).figures()
     finally:
         chat.dispose()
         database.dispose()

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vodkeep_standin.media.cache import default_cache_dir
+from vodkeep_standin.scenario import ids
 from vodkeep_standin.scenario.builtin import demo_scenario
 from vodkeep_standin.server import running_standin
 
@@ -53,6 +54,8 @@ async def _demo(chosen: argparse.Namespace) -> int:
         _forget_last_time(folder)
     _say("Preparing the pretended Twitch; the first time its broadcasts have to be filmed ...")
     async with running_standin(demo_scenario(), default_cache_dir()) as standin:
+        # One channel is live with a VOD that grows, the other without any.
+        standin.start_stream(ids.OTHER_CHANNEL, title="Live, and no VOD of it yet", started_s_ago=90)
         port = chosen.port or _free_port()
         service = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -64,6 +67,8 @@ async def _demo(chosen: argparse.Namespace) -> int:
                 "HTTP_ADDR": f"127.0.0.1:{port}",
                 "VOD_PROCESS_INTERVAL": "5s",
                 "MAX_CONCURRENT_DOWNLOADS": "2",
+                "CHAT_AUTO_START": "1",
+                "CHAT_AUTO_POLL_INTERVAL": "5s",
                 "LOG_FORMAT": "text",
             },
             start_new_session=True,

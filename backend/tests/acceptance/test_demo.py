@@ -26,6 +26,7 @@ def test_the_demo_keeps_something(tmp_path: Path) -> None:
     assert re.search(r"Open  http://127\.0\.0\.1:\d+", done.stdout)
     assert re.search(r"[1-9] kept after \d", done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
+    assert len(re.findall("chat recording began", done.stdout + done.stderr)) == 2
     (manifest, *_) = folder.glob("*/*/manifest.json")
     assert json.loads(manifest.read_text("utf-8"))["completeness"] == 1.0
     # It ends the service with it, and nothing else goes on in its folder.

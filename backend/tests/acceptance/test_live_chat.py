@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.commands import vodkeep
 from support.home import Home, HomeOf
 from support.service import ServiceProcess, wait_until
 from vodkeep.chat.ids import offset_of, pack_msg_id, session_of
@@ -102,6 +103,10 @@ def test_a_stream_with_its_chat_becomes_the_item_of_its_vod_though_killed_in_bet
     assert (live["channel"], live["id"], live["stream_id"]) == (ids.CHANNEL, placeholder, stream.id)
     assert service.metrics()["chat_recording", ids.CHANNEL] == 1
     assert service.vod(placeholder)["title"] == "hello"
+    shown = vodkeep(home, "status", **QUICK)
+    assert "Chat: in 1 of 1 channels, 1 live." in shown.stdout, shown
+    assert f"Chat of {ids.CHANNEL} into {placeholder}" in shown.stdout
+    assert "nothing in the queue" in vodkeep(home, "queue").stdout
 
     service.kill()  # while it is live
     service = home.start(**QUICK)
@@ -202,3 +207,37 @@ def test_a_login_that_is_refused_is_a_state_that_status_shows(home: Home) -> Non
         lambda: (service.get_json("/status")["chat"]["login_failure"] or {}).get("account") == "keeper",
         "the failure is shown",
     )
+
+
+def holder_of(home: Home, lease: str) -> int | None:
+    """The pid of the process that has the lease; None while nobody has it."""
+    rows = home.sql(f"SELECT holder FROM leases WHERE name = '{lease}' AND expires_at > clock_timestamp()")
+    return int(rows[0]["holder"].split(":")[1]) if rows and rows[0]["holder"] else None
+
+
+@pytest.mark.postgres
+def test_of_two_processes_one_records_and_the_other_goes_on_when_it_is_killed(
+    home_of: HomeOf, postgres_dsn: str
+) -> None:
+    home = home_of(dsn=postgres_dsn, speed=1)
+    lease = f"chat:{ids.CHANNEL}"
+    both = {service.pid: service for service in (home.start("--roles", "watch,web", **QUICK) for _ in range(2))}
+    wait_until(lambda: holder_of(home, lease) in both, "one of them has the channel")
+    first = holder_of(home, lease)
+    assert first is not None
+    joined(both[first])
+    stream = home.standin.start_stream(ids.CHANNEL)
+    both[first].wait_for("chat recording began", stream_id=stream.id)
+    said = say(home, 20)
+    wait_until(lambda: len(stored(home)) >= 20, "the chat is stored")
+    both[first].kill()
+    (second,) = both.keys() - {first}
+    # What is said now nobody hears; the VOD's own chat has it later.
+    say(home, 1)
+    both[second].wait_for("chat recording goes on", stream_id=stream.id, timeout_s=15)
+    wait_until(lambda: both[second].get_json("/status")["chat"]["joined"] == 1, "the other is in the chat")
+    said += say(home, 20)
+    wait_until(lambda: {pack_msg_id(each) for each in said} <= set(stored(home)), "all of it is stored")
+    assert len(chat_sql(home, "SELECT id FROM chat_session")) == 1
+    ids_stored = [bytes(row["msg_id"]) for row in chat_sql(home, "SELECT msg_id FROM chat_message WHERE kind = 0")]
+    assert len(ids_stored) == len(set(ids_stored))

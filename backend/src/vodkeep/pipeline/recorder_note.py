@@ -1,7 +1,7 @@
 """What the recorder of each process says about itself, in ``kv``, for ``/status`` and ``vodkeep status`` of any other.
 
-A note is written when something in it has changed, and every half a minute; one that is older than three times that is
-a dead process's and counts for nothing.
+A note is written when something in it has changed, and every half a minute. It counts as long as its process is alive,
+which that one's lease tells; what the dead leave behind is removed by the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "chat_recorder:"
 
 _LOOK_S = 2.0
 _REPEAT = timedelta(seconds=30)
-_FRESH = 3 * _REPEAT
+_FORGET = 3 * _REPEAT
 _FAREWELL_S = 2.0
 
 # Names of channels that a note repeats at most; a thousand belong into the log.
@@ -94,7 +94,7 @@ class RecorderNotes:
         KvStore(unit.connection).set(self._key, text, now)
         # Of those that were killed.
         unit.connection.execute(
-            delete(kv).where(kv.c.channel == "", kv.c.key.startswith(PREFIX), kv.c.updated_at < now - _FRESH)
+            delete(kv).where(kv.c.channel == "", kv.c.key.startswith(PREFIX), kv.c.updated_at < now - _FORGET)
         )
         unit.commit()
 
@@ -109,10 +109,11 @@ class RecorderNotes:
             return
 
 
-def load_notes(unit: UnitOfWork, now: datetime) -> list[RecorderNote]:
-    """What the recorders say that are alive; what another version wrote differently is left out."""
-    query = select(kv.c.value, kv.c.updated_at).where(kv.c.channel == "", kv.c.key.startswith(PREFIX))
-    return list(_readable(row.value for row in unit.connection.execute(query) if row.updated_at >= now - _FRESH))
+def load_notes(unit: UnitOfWork, holders: Iterable[str]) -> list[RecorderNote]:
+    """What the recorders of these processes say; what another version wrote differently is left out."""
+    keys = [f"{PREFIX}{holder}" for holder in holders]
+    query = select(kv.c.value).where(kv.c.channel == "", kv.c.key.in_(keys)).order_by(kv.c.key)
+    return list(_readable(unit.connection.execute(query).scalars()))
 
 
 def _readable(texts: Iterable[str]) -> Iterable[RecorderNote]:

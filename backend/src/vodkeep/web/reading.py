@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError
 from vodkeep.chat.database import CHAT
 from vodkeep.chat.model import Source
 from vodkeep.chat.sessions import Session, SessionStore
-from vodkeep.clock import Clock, SystemClock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
@@ -194,13 +193,11 @@ class DatabaseStatusReader:
         self,
         database: Database,
         kept_channels: Collection[str],
-        clock: Clock | None = None,
         chat: Database | None = None,
     ) -> None:
         """``chat`` is the database of chat; without it nothing is said about sessions."""
         self._database = database
         self._kept_channels = tuple(kept_channels)
-        self._clock = clock or SystemClock()
         self._chat = chat
         self._heads: dict[str, str] = {}
 
@@ -318,6 +315,10 @@ class DatabaseStatusReader:
             for row in unit.connection.execute(select(channels.c.login, channels.c.display_name)).all()
         }
         others = sorted({*counts, *names, *(b for b in breakers if b)} - set(self._kept_channels))
+        processes = [
+            LiveProcess(lease.holder, ProcessNote.read(lease.detail))
+            for lease in LeaseStore(unit.connection).live(PROCESS_PREFIX)
+        ]
         return Figures(
             totals=total(counts.values()),
             channels=[
@@ -333,7 +334,7 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
-            recorders=load_notes(unit, self._clock.now()),
+            recorders=load_notes(unit, [each.holder for each in processes]),
             active=_load(
                 unit,
                 _select_vods().where(IS_ACTIVE).order_by(vods.c.twitch_vod_id),
@@ -346,10 +347,7 @@ class DatabaseStatusReader:
                     .order_by(kv.c.key)
                 )
             },
-            processes=[
-                LiveProcess(lease.holder, ProcessNote.read(lease.detail))
-                for lease in LeaseStore(unit.connection).live(PROCESS_PREFIX)
-            ],
+            processes=processes,
         )
 
 

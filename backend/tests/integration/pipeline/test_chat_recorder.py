@@ -30,9 +30,9 @@ def store_token(database: Database, token: str, *, channel: str = "", key_id: st
         unit.commit()
 
 
-def notes(database: Database, clock: FakeClock) -> list[RecorderNote]:
+def notes(database: Database, *holders: str) -> list[RecorderNote]:
     with database.unit_of_work(write=False) as unit:
-        return load_notes(unit, clock.now())
+        return load_notes(unit, holders)
 
 
 # --- the account -----------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ async def test_a_note_is_written_when_it_changes_and_now_and_then_and_taken_back
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(RecorderNotes(database, clock, "me", told).run)
         await clock.until_sleeping()
-        assert notes(database, clock) == [note]
+        assert notes(database, "me") == [note]
         for _ in range(14):
             await clock.advance(2)
             await clock.until_sleeping()
@@ -98,10 +98,10 @@ async def test_a_note_is_written_when_it_changes_and_now_and_then_and_taken_back
         note = RecorderNote(True, joined=2)
         await clock.advance(2)
         await clock.until_sleeping()
-        assert notes(database, clock) == [note]
+        assert notes(database, "me") == [note]
         tasks.cancel_scope.cancel()
     assert [(moment - START).total_seconds() for moment in written] == [0, 30]
-    assert notes(database, clock) == []
+    assert notes(database, "me") == []
 
 
 async def test_the_note_of_a_process_that_was_killed_counts_for_nothing_and_goes(
@@ -111,9 +111,9 @@ async def test_the_note_of_a_process_that_was_killed_counts_for_nothing_and_goes
         KvStore(unit.connection).set(f"{PREFIX}dead", '{"enabled":true,"joined":9}', START)
         KvStore(unit.connection).set(f"{PREFIX}strange", '["nonsense"]', START)
         unit.commit()
-    assert notes(database, clock) == [RecorderNote(True, joined=9)]
+    assert notes(database, "dead", "strange") == [RecorderNote(True, joined=9)]
+    assert notes(database, "me") == []
     await clock.advance(91)
-    assert notes(database, clock) == []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(RecorderNotes(database, clock, "me", lambda: RecorderNote(True)).run)
         await clock.until_sleeping()
