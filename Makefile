@@ -90,6 +90,10 @@ bench-memory: environment ## Measure what a capture takes as broadcasts get long
 bench-chat-parse: environment ## Measure the reader of chat lines beside irctokens
 	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_parse $(ARGS)
 
+.PHONY: bench-chat-read
+bench-chat-read: environment ## Measure windows, activity and search of chat; ARGS="--messages 10000000" takes its time
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_read $(ARGS)
+
 .PHONY: bench-queue
 bench-queue: environment ## Measure planning, /status and an idle service with 100,000 items and 1,000 channels
 	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.large_archive $(ARGS)

@@ -6,13 +6,12 @@ the database. Chatters are fetched apart: most say more than one thing in a wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import anyio.to_thread
-import msgspec
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -30,6 +29,9 @@ T = TypeVar("T")
 
 # Makes every number of a bucket positive, so that dividing rounds down on both databases; longer than any timeline.
 _LIFT_MS = 1 << 40
+
+# So many are remembered at most, about 10 MB.
+_MOST_CHATTERS = 50_000
 
 
 class View(StrEnum):
@@ -72,6 +74,25 @@ class ReplayPiece:
     recording: bool  # more may be said
 
 
+class ChatterTexts:
+    """Chatters as JSON that were read lately. A chatter never changes: with a new look a person is another one."""
+
+    def __init__(self, most: int = _MOST_CHATTERS) -> None:
+        self._half = most // 2
+        self._young: dict[int, str] = {}
+        self._old: dict[int, str] = {}
+
+    def get(self, number: int) -> str | None:
+        """What is remembered of it."""
+        return self._young.get(number) or self._old.get(number)
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """Remember these, and forget what was read longest ago."""
+        if len(self._young) + len(texts) > self._half:
+            self._old, self._young = self._young, {}
+        self._young.update(texts)
+
+
 class ChatReader:
     """Answers questions about an item's chat; ``None`` means that nothing was ever recorded for it.
 
@@ -80,6 +101,7 @@ class ChatReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._texts = ChatterTexts()
 
     async def window(
         self,
@@ -97,6 +119,7 @@ class ChatReader:
             return load_window(
                 unit.connection,
                 vod_id,
+                self._texts,
                 limit=limit,
                 offset_ms=offset_ms,
                 cursor=cursor,
@@ -118,17 +141,16 @@ class ChatReader:
             asked = _Asked(unit.connection, sessions, view)
             place = _place(sessions, offset_ms, cursor)
             lines: list[ReplayLine] = []
-            numbers: list[str] = []
             for group in stretches(sessions, place):
                 if len(lines) >= limit:
                     break
                 rows = _Rows(group, place, None, limit - len(lines))
                 lines += asked.lines(rows)
-                numbers.append(asked.chatters(rows))
             start_ms = place.offset_ms
             if start_ms == BEGINNING_MS:
                 start_ms = lines[0].offset_ms if lines else 0
-            return ReplayPiece(lines, _merged(numbers), start_ms, any(each.state == RECORDING for each in sessions))
+            chatters = asked.chatters({line.chatter for line in lines if line.chatter is not None}, self._texts)
+            return ReplayPiece(lines, chatters, start_ms, any(each.state == RECORDING for each in sessions))
 
         return await self.ask(read)
 
@@ -167,6 +189,7 @@ class ChatReader:
 def load_window(
     connection: Connection,
     vod_id: str,
+    texts: ChatterTexts,
     *,
     limit: int,
     offset_ms: int | None = None,
@@ -181,7 +204,7 @@ def load_window(
     asked = _Asked(connection, sessions, view)
     place = _place(sessions, offset_ms, cursor)
     pieces: list[bytes] = []
-    chatters: list[str] = []
+    chatters: set[int] = set()
     count, last = 0, None
     for group in stretches(sessions, place):
         if count >= limit:
@@ -192,9 +215,9 @@ def load_window(
             count += piece[0]
             last = piece[1]
             pieces.append(piece[2])
-            chatters.append(asked.chatters(rows))
+            chatters |= piece[3]
     more = count >= limit or (until_ms is None and any(each.state == RECORDING for each in sessions))
-    return Window(b",".join(pieces), _merged(chatters), count, last, more)
+    return Window(b",".join(pieces), asked.chatters(chatters, texts), count, last, more)
 
 
 def load_activity(connection: Connection, vod_id: str, *, width_ms: int) -> bytes | None:
@@ -253,20 +276,21 @@ class _Asked:
         self._sqlite = connection.dialect.name == "sqlite"
         self._moderated = view is View.MODERATED
 
-    def joined(self, rows: _Rows) -> tuple[int, int, bytes] | None:
-        """How many messages, the number of the last, and all in one text."""
+    def joined(self, rows: _Rows) -> tuple[int, int, bytes, set[int]] | None:
+        """How many messages, the number of the last, all in one text, and who said them."""
         source, moderated = self._source(rows)
         told = message_json(sqlite=self._sqlite, moderated=moderated)
         if self._sqlite:
-            whole = f"CAST(group_concat({told}) AS BLOB)"
+            whole, people = f"CAST(group_concat({told}) AS BLOB)", "group_concat(DISTINCT chatter_id)"
         else:
             whole = f"string_agg(CAST({told} AS text), ',' ORDER BY place_ms, id)"
-        count, last, json = self._first(f"SELECT count(*), max(id), {whole} FROM ({source}) AS w")
+            people = "string_agg(DISTINCT CAST(chatter_id AS text), ',')"
+        count, last, json, said_by = self._first(f"SELECT count(*), max(id), {whole}, {people} FROM ({source}) AS w")
         if not count:
             return None
         if len(rows.sessions) > 1:
             (last,) = self._first(f"SELECT id FROM ({rows.sql}) AS w ORDER BY place_ms DESC, id DESC LIMIT 1")
-        return count, last, _bytes(json)
+        return count, last, _bytes(json), set(map(int, said_by.split(","))) if said_by else set()
 
     def lines(self, rows: _Rows) -> list[ReplayLine]:
         """Each message by itself."""
@@ -276,19 +300,18 @@ class _Asked:
         query = f"SELECT id, place_ms, chatter_id, {as_text} AS json FROM ({source}) AS w ORDER BY place_ms, id"
         return [ReplayLine(*row) for row in self._connection.exec_driver_sql(query)]
 
-    def chatters(self, rows: _Rows) -> str:
-        """Those who said it: a JSON object."""
-        told, numbers = chatter_json(sqlite=self._sqlite), f"SELECT chatter_id FROM ({rows.sql}) AS w"
-        if self._sqlite:
-            query = f"SELECT json_group_object(CAST(id AS TEXT), {told}) FROM chatter WHERE id IN ({numbers})"
-        else:
-            # As an array, each is found by the key; as a join, PostgreSQL may read all chatters.
-            query = (
-                f"SELECT CAST(json_object_agg(CAST(id AS text), {told}) AS text) FROM chatter"
-                f" WHERE id = ANY (ARRAY({numbers}))"
-            )
-        found: str | None = self._first(query)[0]
-        return found or "{}"
+    def chatters(self, numbers: Collection[int], texts: ChatterTexts) -> bytes:
+        """Those chatters as a JSON object; only who is not in ``texts`` is asked for."""
+        found = {number: told for number in numbers if (told := texts.get(number)) is not None}
+        missing = [number for number in numbers if number not in found]
+        if missing:
+            told = chatter_json(sqlite=self._sqlite)
+            told = told if self._sqlite else f"CAST({told} AS text)"
+            query = f"SELECT id, {told} FROM chatter WHERE id IN ({', '.join(map(str, missing))})"
+            read = {row[0]: row[1] for row in self._connection.exec_driver_sql(query)}
+            texts.add(read)
+            found |= read
+        return b"{" + ",".join([f'"{number}":{told}' for number, told in found.items()]).encode() + b"}"
 
     def _source(self, rows: _Rows) -> tuple[str, bool]:
         """SQL for the rows, and whether some may have been removed, so that there is a column for it."""
@@ -342,16 +365,6 @@ def _place(sessions: Sequence[Session], offset_ms: int | None, cursor: str | Non
     if cursor is not None:
         return place_after(cursor, sessions)
     return Place(BEGINNING_MS if offset_ms is None else offset_ms)
-
-
-def _merged(objects: Sequence[str]) -> bytes:
-    """One JSON object of several; the same chatter in two of them is the same."""
-    if len(objects) < 2:
-        return (objects[0] if objects else "{}").encode()
-    merged: dict[str, msgspec.Raw] = {}
-    for each in objects:
-        merged |= msgspec.json.decode(each, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode(merged)
 
 
 def _bytes(json: bytes | str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, select, update
+from sqlalchemy import Connection, Executable, Row, Select, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vodkeep.chat.ids import MARGIN_MS
@@ -92,9 +92,7 @@ class SessionStore:
 
     def of_item(self, vod_id: str) -> list[Session]:
         """The sessions of an item, in the order of their time."""
-        return self._all(
-            _query().where(chat_session.c.vod_id == vod_id).order_by(chat_session.c.base_ms, chat_session.c.id)
-        )
+        return self._all(_OF_ITEM, vod_id=vod_id)
 
     def with_stream(self, channel: str, vod_ids: Iterable[str]) -> set[str]:
         """Those of ``vod_ids`` that are the item of one of the channel's streams already."""
@@ -155,11 +153,18 @@ class SessionStore:
         row = self._connection.execute(query).first()
         return None if row is None else _session(row)
 
-    def _all(self, query: Select[Any]) -> list[Session]:
-        return [_session(row) for row in self._connection.execute(query)]
+    def _all(self, query: Executable, **values: object) -> list[Session]:
+        return [_session(row) for row in self._connection.execute(query, values)]
 
 
 _COLUMNS = tuple(chat_session.c[each.name] for each in fields(Session))
+
+
+# Asked with every window: as a text it costs a third of what the same costs put together.
+_OF_ITEM = text(
+    f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM chat_session"  # noqa: S608 - names of ours
+    " WHERE vod_id = :vod_id ORDER BY base_ms, id"
+)
 
 
 def _query() -> Select[Any]:
