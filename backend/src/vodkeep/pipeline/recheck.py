@@ -162,6 +162,8 @@ def reconsider(finding: Finding, now: QueueItem | None) -> Finding:
         return finding
     if now.generation != before.generation or now.download_state in RUNNING:
         return replace(finding, verdict=Verdict.BUSY, problems=(), notes=("it was captured anew meanwhile",))
+    if now.stage is not before.stage:
+        return replace(finding, verdict=Verdict.BUSY, problems=(), notes=("its chat was written meanwhile",))
     return finding
 
 
