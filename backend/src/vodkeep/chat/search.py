@@ -257,9 +257,9 @@ def _newest(connection: Connection, span: _Span) -> list[Session]:
     latest = min([each for each in (span.until_ms, span.before and span.before[0]) if each is not None], default=None)
     if latest is not None:
         query = query.where(chat_session.c.base_ms <= latest)
-    store = SessionStore(connection)
-    numbers = connection.execute(query.order_by(chat_session.c.last_ms.desc()).limit(_ONE_BY_ONE + 1)).scalars()
-    return [session for number in list(numbers) if (session := store.get(number)) is not None]
+    numbers = list(connection.execute(query.order_by(chat_session.c.last_ms.desc()).limit(_ONE_BY_ONE + 1)).scalars())
+    sessions = SessionStore(connection).load(numbers)
+    return [sessions[number] for number in numbers if number in sessions]
 
 
 class _Index:
@@ -343,9 +343,8 @@ class _Index:
             f" WHERE {' AND '.join(conditions)} ORDER BY sent_ms DESC, hits.id DESC LIMIT :limit"
         )
         rows = self._connection.execute(text(query), values).all()
-        store = SessionStore(self._connection)
-        sessions = {number: store.get(number) for number in {session_of(row.id) for row in rows}}
-        return [(row.sent_ms, row.id, session) for row in rows if (session := sessions[session_of(row.id)]) is not None]
+        sessions = SessionStore(self._connection).load({session_of(row.id) for row in rows})
+        return [(row.sent_ms, row.id, sessions[session_of(row.id)]) for row in rows]
 
 
 def _looks(connection: Connection, login: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -85,6 +85,10 @@ class SessionStore:
     def get(self, session_id: int) -> Session | None:
         """The session of that number."""
         return self._first(_query().where(chat_session.c.id == session_id))
+
+    def load(self, session_ids: Collection[int]) -> dict[int, Session]:
+        """Those of the sessions that there are, by number."""
+        return {each.id: each for each in self._all(_query().where(chat_session.c.id.in_(session_ids)))}
 
     def by_stream(self, channel: str, stream_id: str) -> Session | None:
         """The session of that stream."""
