@@ -313,7 +313,7 @@ class Flusher:
         """By what was live when a line of a dead process came."""
         first_ms = min((entry.at_ms for entry in piece.entries), default=0)
         with self._database.unit_of_work(write=False) as unit:
-            found = SessionStore(unit.connection).live_since(first_ms)
+            found = SessionStore(unit.connection).live_since(first_ms - _BELIEVABLE_MS)
         by_channel: dict[str, list[Session]] = defaultdict(list)
         for session in found:
             by_channel[session.channel].append(session)
@@ -321,8 +321,7 @@ class Flusher:
         def route(message: ChatMessage) -> Session | None:
             for session in reversed(by_channel.get(message.channel, ())):
                 if session.start_ms <= message.sent_ms:
-                    open_then = session.state == RECORDING or message.sent_ms <= (session.ended_ms or 0)
-                    return session if open_then else None
+                    return session if _was_live(session, message.sent_ms) else None
             return None
 
         return route
@@ -411,6 +410,15 @@ class Flusher:
             unit.commit()
         del self._dead[recorder]
         os.close(dead.lock)
+
+
+def _was_live(session: Session, at_ms: int) -> bool:
+    """Whether the stream may have been live then; a little of what came after is better than losing a word of it."""
+    if session.state == RECORDING or session.ended_ms is None:
+        return True
+    # Somebody found it over when its recorder was dead, and knew of no later sign of it than its last message.
+    ended_unseen = session.ended_ms == session.last_ms
+    return ended_unseen or at_ms <= session.ended_ms + PRE_ROLL_MS
 
 
 def _messages(entries: Iterable[Entry]) -> Iterator[ChatMessage]:

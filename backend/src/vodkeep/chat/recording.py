@@ -74,7 +74,9 @@ class Recording:
         self._arrived = anyio.Event()
         self._enough = anyio.Event()
         self._stored = anyio.Event()
-        self._waiting_bytes = 0
+        self._unseen_bytes = 0  # appended since the last look into the journal
+        self._appended_bytes = 0
+        self._measured_at = 0  # what was appended when the spool was measured
         self._stored_at_ms: int | None = None
         self._database_problem: str | None = None
         self._disk_problem: str | None = None
@@ -149,7 +151,7 @@ class Recording:
         """How it is at this moment."""
         return RecordingState(
             stored=self._flusher.stored,
-            spool_bytes=self._spool_bytes + self._waiting_bytes,
+            spool_bytes=self._spool_bytes + self._appended_bytes - self._measured_at,
             stored_at_ms=self._stored_at_ms,
             database_problem=self._database_problem,
             disk_problem=self._disk_problem,
@@ -171,9 +173,10 @@ class Recording:
         if self._disk_problem is not None:
             self._disk_problem = None
             self._log.info("chat is kept again")
-        self._waiting_bytes += len(data)
+        self._appended_bytes += len(data)
+        self._unseen_bytes += len(data)
         self._arrived.set()
-        if self._waiting_bytes >= PIECE_BYTES:
+        if self._unseen_bytes >= PIECE_BYTES:
             self._enough.set()
 
     async def _run(self) -> None:
@@ -198,13 +201,12 @@ class Recording:
         """Flush until nothing is left, in this journal and in those of the dead."""
         more = True
         while more:
-            self._waiting_bytes = 0
+            self._unseen_bytes = 0
             more = await self._in_flushing_thread(self._flusher.flush)
             if self._database_problem is not None:
                 self._database_problem = None
                 self._log.info("chat is stored again")
-            self._spool_bytes = await self._in_flushing_thread(self._flusher.left)
-            self._metrics.chat_spool_bytes(self._spool_bytes)
+            await self._measure_spool()
             if more:
                 self._stored_at_ms = self._now_ms()
             self._tell_stored()
@@ -212,11 +214,11 @@ class Recording:
 
     async def _wait_for_more(self) -> None:
         """Return when something has come and was given time to become more, or after a while without."""
-        if not self._waiting_bytes:
+        if not self._unseen_bytes and not self._hurries:
             self._arrived = anyio.Event()
             with anyio.move_on_after(_IDLE_S):
                 await self._arrived.wait()
-        if self._waiting_bytes < PIECE_BYTES and not self._hurries:
+        if self._unseen_bytes < PIECE_BYTES and not self._hurries:
             self._enough = anyio.Event()
             with anyio.move_on_after(FLUSH_S):
                 await self._enough.wait()
@@ -251,13 +253,16 @@ class Recording:
         if self._database_problem is None:
             self._log.warning("chat waits in the journal for the database", error=str(error), remedy=error.remedy)
         self._database_problem = str(error)
-        counted = self._waiting_bytes
-        self._spool_bytes = await self._in_flushing_thread(self._flusher.left)
-        self._waiting_bytes -= counted  # More may have come meanwhile.
-        self._metrics.chat_spool_bytes(self._spool_bytes)
+        await self._measure_spool()
         # Now it is all there is. A disk that refuses will say so when something is appended, too.
         with suppress(TransientError):
             await anyio.to_thread.run_sync(self._journal.sync, limiter=self._appending)
+
+    async def _measure_spool(self) -> None:
+        appended = self._appended_bytes  # More may come meanwhile.
+        self._spool_bytes = await self._in_flushing_thread(self._flusher.left)
+        self._measured_at = appended
+        self._metrics.chat_spool_bytes(self._spool_bytes)
 
     async def _in_flushing_thread(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._flushing)

@@ -146,7 +146,7 @@ async def test_each_channel_and_each_stream_has_its_own(chat_database: Database,
     assert stored_ids(chat_database, second.id) == ids(200)
 
 
-async def spans(database: Database) -> list[tuple[str, int, int | None, int, str]]:
+def spans(database: Database) -> list[tuple[str, int, int | None, int, str]]:
     columns = chat_spans.c
     query = select(columns.channel, columns.started_ms, columns.ended_ms, columns.seen_ms, columns.reason)
     with database.unit_of_work(write=False) as unit:
@@ -160,7 +160,7 @@ async def test_presence_is_written_down(chat_database: Database, tmp_path: Path)
         await recording.left("chan", 5000, "never there")
         await recording.joined("chan", 6000)
         await recording.lines([b"PING"], 20_000)
-    found = await spans(chat_database)
+    found = spans(chat_database)
     assert found[0] == ("chan", 1000, 4000, 4000, "connection lost: reset by peer")
     assert found[1][:3] == ("chan", 6000, None)
     assert found[1][3] >= 20_000
@@ -190,14 +190,35 @@ async def test_the_next_process_stores_what_a_killed_one_had(chat_database: Data
 
     async with recording_of(chat_database, tmp_path, "new") as recording:
         await feed(recording, 2, 1999, 2000)
-        await until(lambda: len(stored_ids(chat_database)) >= 2000)
-        await until(lambda: recording.state().spool_bytes == 0)
+        await until(lambda: len(stored_ids(chat_database)) >= 2000 and spans(chat_database)[0][4] != "")
+        await recording.end("chan")
 
     assert stored_ids(chat_database) == ids(*range(1, 2001))
     assert reload(chat_database, session).messages == 2000
-    assert await spans(chat_database) == [
-        ("chan", START_MS, START_MS + 3000, START_MS + 3000, "the recorder was ended")
-    ]
+    assert spans(chat_database) == [("chan", START_MS, START_MS + 3000, START_MS + 3000, "the recorder was ended")]
+
+
+@pytest.mark.parametrize(
+    ("ended_after_ms", "kept"), [(1, (1, 2, 400_000)), (50_000, (1, 2)), (400_000, (1, 2, 400_000))]
+)
+async def test_a_dead_journal_whose_stream_was_ended_meanwhile(
+    chat_database: Database, tmp_path: Path, ended_after_ms: int, kept: tuple[int, ...]
+) -> None:
+    """The end is known, or nothing but the last message in the table (here that of the first millisecond)."""
+    session = a_session(chat_database)
+    journal = Journal(tmp_path / FOLDER, "dead")
+    journal.append(encode_lines([privmsg(1), privmsg(2), privmsg(400_000)], START_MS + 400_000))
+    journal.close()
+    with chat_database.unit_of_work() as unit:
+        messages = list(flushing._messages([Entry(START_MS, lines=[privmsg(1)])]))
+        MessageWriter("dead").write(unit.connection, session, messages)
+        SessionStore(unit.connection).end(session.id, START_MS + ended_after_ms)
+        unit.commit()
+
+    async with recording_of(chat_database, tmp_path) as recording:
+        await until(lambda: len(stored_ids(chat_database)) == len(kept))
+        await until(lambda: recording.state().spool_bytes == 0)
+    assert stored_ids(chat_database) == ids(*kept)
 
 
 async def test_a_dead_journal_is_kept_for_its_last_minutes_and_then_removed(
@@ -409,5 +430,5 @@ async def test_an_event_between_lines_is_no_line(chat_database: Database, tmp_pa
     journal.close()
     async with recording_of(chat_database, tmp_path):
         await until(lambda: stored_ids(chat_database) == ids(1, 2))
-    assert await spans(chat_database) == [("chan", START_MS, START_MS + 5, START_MS + 5, "the end")]
+    assert spans(chat_database) == [("chan", START_MS, START_MS + 5, START_MS + 5, "the end")]
     assert reload(chat_database, session).messages == 2
