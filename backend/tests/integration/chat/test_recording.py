@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from support.chat_messages import START_MS, a_session, message_id, reload, store
 from support.clock import FakeClock
 from support.irc_lines import privmsg
 from vodkeep.chat import flushing
+from vodkeep.chat.irc import parse_line
 from vodkeep.chat.journal import FOLDER, Entry, Journal, encode_event, encode_lines
 from vodkeep.chat.recording import Recording
 from vodkeep.chat.sessions import ENDED, RECORDING, Session, SessionStore, base_of
@@ -386,6 +388,33 @@ async def test_two_recorders_of_a_channel_store_each_message_once(chat_database:
     found = stored_ids(chat_database)
     assert len(found) == len(set(found))
     assert sorted(found) == sorted(ids(*range(400)))
+
+
+async def test_the_event_loop_neither_parses_nor_writes(
+    chat_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a burst of 5,000 messages holds up no request; how long they wait is measured by `make bench-chat-ingest`."""
+    loop, threads = threading.get_ident(), dict[str, set[int]]()
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return function(*arguments, **options)
+
+        return call
+
+    session = a_session(chat_database)
+    async with recording_of(chat_database, tmp_path) as recording:
+        await recording.begin("chan", session)
+        monkeypatch.setattr(flushing, "parse_line", watched("parse", parse_line))
+        monkeypatch.setattr(Journal, "append", watched("append", Journal.append))
+        monkeypatch.setattr(MessageWriter, "write", watched("write", MessageWriter.write))
+        for start in range(0, 5000, 200):
+            await feed(recording, *range(start, start + 200))
+        await recording.end("chan")
+    assert threads.keys() == {"parse", "append", "write"}
+    assert loop not in set().union(*threads.values())
+    assert len(stored_ids(chat_database)) == 5000
 
 
 async def test_old_files_of_the_journal_are_removed(chat_database: Database, tmp_path: Path) -> None:
