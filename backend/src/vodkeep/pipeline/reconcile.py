@@ -197,18 +197,6 @@ class Reconciler:
                 remedy=error.remedy,
             )
 
-    async def place_on_picture(self, vod_id: str, started_at: datetime) -> None:
-        """Move the whole chat of an item: its picture really began at ``started_at`` (program date-time)."""
-        start_ms = _milliseconds(started_at)
-
-        def work(unit: UnitOfWork) -> None:
-            store = SessionStore(unit.connection)
-            for session in store.of_item(vod_id):
-                store.link(session.id, vod_id, session.base_ms - start_ms)
-            unit.commit()
-
-        await self._chat.run(work)
-
     async def _reconcile(self, stream: OpenStream, video: Video) -> None:
         item = stream.item
         if item.stream_id is not None:

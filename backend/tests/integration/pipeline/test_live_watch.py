@@ -127,13 +127,17 @@ async def test_a_vod_that_starts_before_the_stream_moves_the_chat_the_other_way(
     assert stage.session("A").vod_offset_ms == -MARGIN_MS + 7_000
 
 
-async def test_the_place_on_the_picture_can_be_made_exact_later(stage: LiveStage) -> None:
+async def test_a_place_on_the_picture_that_is_known_better_stays(stage: LiveStage) -> None:
+    """The chat stage lays the chat to the first segment's time; whoever finishes the reconciling keeps that."""
     async with stage.running():
         await a_stream_has_ended(stage)
-        stage.twitch.publish("one", "777", "A", START)
-        await stage.minutes(1)
-        await stage.reconciler.place_on_picture("777", START + timedelta(milliseconds=1234))
-        assert stage.session("A").vod_offset_ms == -MARGIN_MS - 1234
+    session = stage.session("A")
+    stage.change(lambda unit: SessionStore(unit.connection).link(session.id, "777", 1234), stage.chat)
+    stage.twitch.publish("one", "777", "A", START)
+    async with stage.running():
+        await stage.minutes(2)
+    assert stage.items() == {"777": "pending"}
+    assert stage.session("A").vod_offset_ms == 1234
 
 
 # --- Twitch's moods --------------------------------------------------------------------------------------------------
