@@ -30,11 +30,35 @@ class ChatRecorder:
     notes: RecorderNotes
 
     async def run(self) -> None:
-        """Record until canceled; what has come by then is stored at the end."""
+        """Record until canceled; what has come by then is stored at the end, which takes some seconds at most."""
+        stop = anyio.Event()
+        failures: list[Exception] = []
+
+        async def record() -> None:
+            # Canceled from outside, the writing would end before what is still to be written.
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._record(stop)
+                except Exception as error:  # noqa: BLE001 - raised again below, not as one of a group
+                    failures.append(error)
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(record)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stop.set()
+        if failures:
+            raise failures[0]
+
+    async def _record(self, stop: anyio.Event) -> None:
         async with self.recording, anyio.create_task_group() as tasks:
             tasks.start_soon(self.connections.run)
             tasks.start_soon(self.watch.run)
             tasks.start_soon(self.notes.run)
+            await stop.wait()
+            tasks.cancel_scope.cancel()
 
 
 class KeptRecorder:

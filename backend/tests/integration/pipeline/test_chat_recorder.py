@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import anyio
 import pytest
 from sqlalchemy import insert, select, update
 
+from support.chat_messages import START_MS, a_session, message_id, reload, stored_ids
 from support.clock import START, FakeClock
+from support.irc_lines import privmsg
+from vodkeep.chat.connections import Connections
 from vodkeep.chat.conversation import Credentials
+from vodkeep.chat.recording import Recording
+from vodkeep.chat.sessions import RECORDING, Session
+from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database
 from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import kv, oauth_tokens
 from vodkeep.errors import DiskFull
 from vodkeep.pipeline.chat_login import ChatLogin
 from vodkeep.pipeline.chat_recorder import ChatRecorder, KeptRecorder
+from vodkeep.pipeline.live_watch import LiveWatch
 from vodkeep.pipeline.recorder_note import PREFIX, RecorderNote, RecorderNotes, load_notes
 from vodkeep.telemetry.log import get_logger
+from vodkeep.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +131,47 @@ async def test_the_note_of_a_process_that_was_killed_counts_for_nothing_and_goes
         tasks.cancel_scope.cancel()
     with database.unit_of_work(write=False) as unit:
         assert KvStore(unit.connection).all() == {}
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+class Feeding:
+    """Stands for connections, watch and notes: begins a session, hands in a line, and then only is there."""
+
+    def __init__(self, recording: Recording, session: Session) -> None:
+        self.recording = recording
+        self.session = session
+        self.fed = anyio.Event()
+
+    async def run(self) -> None:
+        await self.recording.begin("chan", self.session)
+        try:
+            await self.recording.lines([privmsg(1)], START_MS)
+            self.fed.set()
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.recording.lines([privmsg(2)], START_MS)
+                await self.recording.release("chan")
+
+
+class Idle:
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_what_has_come_is_stored_when_the_service_stops(chat_database: Database, tmp_path: Path) -> None:
+    session = a_session(chat_database)
+    recording = Recording(chat_database, tmp_path, "me", SystemClock(), get_logger("chat_recorder"), Metrics())
+    feeding, idle = Feeding(recording, session), Idle()
+    recorder = ChatRecorder(recording, cast(Connections, feeding), cast(LiveWatch, idle), cast(RecorderNotes, idle))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(recorder.run)
+        await feeding.fed.wait()
+        tasks.cancel_scope.cancel()
+    assert stored_ids(chat_database) == [message_id(1), message_id(2)]
+    assert reload(chat_database, session).state == RECORDING
 
 
 # --- a recorder that cannot begin ------------------------------------------------------------------------------------
