@@ -47,7 +47,7 @@ _CLEARS = frozenset({Kind.CLEAR_CHAT, Kind.CLEAR_USER, Kind.CLEAR_MESSAGE})
 
 _MESSAGE_COLUMNS = tuple(column.name for column in chat_message.c)
 
-Row = tuple[int, int, int, int | None, str | None, str, bytes, bytes | None, str | None]
+Row = tuple[int, int | None, int, int, str | None, str, bytes, bytes | None, str | None]
 """A row of ``chat_message``, in the order of its columns."""
 
 
@@ -248,9 +248,9 @@ def _insert(
         rows.append(
             (
                 number,
+                key,
                 int(kind),
                 int(message.source),
-                key,
                 message.emotes or None,
                 message.body,
                 packed,

@@ -62,9 +62,9 @@ chat_message = Table(
     "chat_message",
     metadata,
     Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("chatter_id", BigInteger, nullable=True),  # wide ones first: PostgreSQL fills up what lies between
     Column("kind", SmallInteger, nullable=False),  # chat.model.Kind
     Column("source", SmallInteger, nullable=False),  # chat.model.Source
-    Column("chatter_id", BigInteger, nullable=True),
     Column("emotes", Text, nullable=True),
     Column("body", Text, nullable=False),
     # The 16 bytes of a UUID, or of a digest of another id, which then stands in `extra` as "id".

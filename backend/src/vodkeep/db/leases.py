@@ -106,12 +106,6 @@ class LeaseStore:
         # Sorted here: the order of text is the server's affair on PostgreSQL.
         return sorted((Lease(*row) for row in self._connection.execute(query)), key=lambda lease: lease.name)
 
-    def owned(self, name: str, holder: str, token: int) -> bool:
-        """Whether nobody has taken ``name`` from ``holder`` since it got ``token``; nobody can until the commit."""
-        query = select(leases.c.name).where(leases.c.name == name, leases.c.holder == holder, leases.c.token == token)
-        # SQLite has one writer, and this transaction is it.
-        return self._connection.execute(query.with_for_update(read=True)).first() is not None
-
     def _of(self, holder: str, names: Collection[str] | None) -> list[ColumnElement[bool]]:
         mine = leases.c.holder == holder
         if names is None:

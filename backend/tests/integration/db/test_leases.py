@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-import pytest
 from sqlalchemy import update
 
 from vodkeep.db.engine import Database
@@ -196,54 +195,6 @@ def test_of_several_wanted_at_once_those_that_are_free_are_taken(database: Datab
     assert within(database, lambda store: store.take_all({}, "a", TTL)) == []
 
 
-class TestOwned:
-    def test_the_holder_with_its_token_owns_the_lease(self, database: Database) -> None:
-        take(database, "run:1", "a")
-
-        assert within(database, lambda store: store.owned("run:1", "a", 1))
-        assert not within(database, lambda store: store.owned("run:1", "a", 2))
-        assert not within(database, lambda store: store.owned("run:1", "b", 1))
-        assert not within(database, lambda store: store.owned("run:2", "a", 1))
-
-    def test_whoever_lost_it_does_not(self, database: Database) -> None:
-        take(database, "run:1", "a")
-        run_out(database, "run:1")
-        assert within(database, lambda store: store.owned("run:1", "a", 1))
-
-        take(database, "run:1", "b")
-        assert not within(database, lambda store: store.owned("run:1", "a", 1))
-
-        within(database, lambda store: store.release("b"))
-        assert not within(database, lambda store: store.owned("run:1", "b", 2))
-
-    @pytest.mark.parametrize("database_kind", [pytest.param("postgres", marks=pytest.mark.postgres)])
-    def test_nobody_takes_it_over_before_the_commit(self, database: Database, database_kind: str) -> None:
-        take(database, "run:1", "a")
-        run_out(database, "run:1")
-        order: list[str] = []
-        asked = threading.Event()
-
-        def take_over() -> None:
-            with database.unit_of_work() as unit:
-                unit.connection.exec_driver_sql("SELECT pg_backend_pid()")
-                asked.set()
-                assert LeaseStore(unit.connection).take("run:1", "b", TTL) is not None
-                order.append("taken over")
-                unit.commit()
-
-        with ThreadPoolExecutor(1) as threads:
-            with database.unit_of_work() as unit:
-                assert LeaseStore(unit.connection).owned("run:1", "a", 1)
-                racing = threads.submit(take_over)
-                asked.wait(20)
-                until_somebody_waits_for_a_lock(database)
-                order.append("written")
-                unit.commit()
-            racing.result(20)
-        assert order == ["written", "taken over"]
-
-
-@pytest.mark.parametrize("run", range(5))
 def test_of_racing_takers_exactly_one_gets_it(database: Database, run: int) -> None:
     if run % 2:  # a free one and one that ran out
         take(database, "planner", "earlier")

@@ -50,9 +50,9 @@ def upgrade() -> None:
     op.create_table(
         "chat_message",
         sa.Column("id", number, nullable=False, autoincrement=False),
+        sa.Column("chatter_id", sa.BigInteger(), nullable=True),
         sa.Column("kind", sa.SmallInteger(), nullable=False),
         sa.Column("source", sa.SmallInteger(), nullable=False),
-        sa.Column("chatter_id", sa.BigInteger(), nullable=True),
         sa.Column("emotes", sa.Text(), nullable=True),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("msg_id", sa.LargeBinary(), nullable=False),
