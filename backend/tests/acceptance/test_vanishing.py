@@ -65,7 +65,7 @@ def test_taken_away_when_everything_was_there(home_of: HomeOf) -> None:
     home.standin.faults.remove(slow)
     home.standin.update_video(ids.PLAIN, deleted=True)
     home.start()
-    wait_until(lambda: home.vod(ids.PLAIN)["downloaded_path"] is not None, "it has its place")
+    wait_until(lambda: home.vod(ids.PLAIN)["processed"] == 1, "it is done")
     row = home.vod(ids.PLAIN)
     assert (row["download_state"], row["completeness"]) == ("done", 1.0)
     assert check_manifest(home, ids.PLAIN)["completeness"] == 1.0

@@ -40,7 +40,7 @@ SEEK = """(seconds) => new Promise((resolve, reject) => {
         sought = true;
         if (!video.videoWidth) resolve(video.currentTime);
         tell();
-        setTimeout(() => resolve(shown), 3000);
+        setTimeout(() => resolve(shown), 10000);
     };
     video.currentTime = seconds;
 })"""

@@ -139,7 +139,8 @@ async def run(
     async with TLSListener(sockets, context, standard_compatible=False) as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, feed.serve)
         start = partial(_start, database.url, data_dir, port, certificate, session)
-        moments = sorted(rng.uniform(0.3, course.seconds) for _ in range(course.kills))
+        # By what was sent, so that a slow machine kills no process that has not begun.
+        moments = sorted(rng.randrange(600, course.messages) for _ in range(course.kills))
         await _kill_along(course, feed, start, moments, outage, data_dir, report, database, session)
         tasks.cancel_scope.cancel()
     found = stored_ids(database, session.id)
@@ -155,30 +156,30 @@ async def _kill_along(
     course: Course,
     feed: Feed,
     start: Callable[[], subprocess.Popen[bytes]],
-    moments: list[float],
+    moments: list[int],
     outage: Callable[[], AbstractContextManager[None]],
     data_dir: Path,
     report: Report,
     database: Database,
     session: Session,
 ) -> None:
-    begun = time.monotonic()
-    away_from = course.seconds / 3
     stack = ExitStack()
-    away = 0
+    away, back_at = 0, 0.0
+    sent_before = 0
     process = start()
     try:
         with anyio.fail_after(course.seconds * 3 + course.outage_s + 60):
             while not feed.done.is_set() or moments or away < 2:
-                passed = time.monotonic() - begun
-                if away == 0 and passed >= away_from:
+                if away == 0 and feed.sent >= course.messages // 3:
                     await anyio.to_thread.run_sync(stack.enter_context, outage())
-                    away = 1
-                elif away == 1 and passed >= away_from + course.outage_s:
+                    away, back_at = 1, time.monotonic() + course.outage_s
+                elif away == 1 and time.monotonic() >= back_at:
                     await anyio.to_thread.run_sync(stack.close)
                     away = 2
-                if moments and passed >= moments[0]:
+                has_more = feed.sent > sent_before or feed.sent == course.messages
+                if moments and feed.sent >= moments[0] and has_more:
                     del moments[0]
+                    sent_before = feed.sent
                     process.send_signal(signal.SIGKILL)
                     await anyio.to_thread.run_sync(process.wait)
                     report.kills += 1

@@ -128,6 +128,11 @@ class Event:
     target: str
     code: str | None
 
+    @property
+    def is_capture(self) -> bool:
+        """Whether a broadcast came into its folder; the stages after that leave it `downloaded` as it is."""
+        return self.target == "downloaded" and self.source == "verifying"
+
 
 @dataclass(slots=True)
 class Evidence:

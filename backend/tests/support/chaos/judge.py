@@ -39,7 +39,8 @@ Check = Callable[[Evidence], Iterator[str]]
 
 # What a folder in the library may hold.
 _NEEDED = frozenset({"video.mp4", "manifest.json"})
-_ALLOWED = _NEEDED | {"thumbnail.jpg"}
+_ALLOWED = _NEEDED | {"thumbnail.jpg", "chat.ndjson.zst", "emotes.json"}
+_OF_THE_SERVICE = ("vodkeep.db", "chat.db", ".vodkeep-archive", ".emotes", ".chat-journal")
 
 # How long after a commit the line about it is written, at the latest, by a process that is not frozen.
 _LINE_DELAY = timedelta(seconds=2)
@@ -147,14 +148,14 @@ def leftovers(evidence: Evidence) -> Iterator[str]:
     paths = {str(row["downloaded_path"]).rpartition("/")[0]: item for item, row in evidence.rows.items()}
     for name in evidence.files:
         parts = name.rstrip("/").split("/")
-        if name == ".work/":
+        if name == ".work/" or parts[0].startswith(_OF_THE_SERVICE):
             continue
         if parts[0] == ".work":
             # What was fetched of an item that was stopped or is deleted may be the only copy there is.
             if states.get(parts[1]) not in ("parked", "canceled") and len(parts) == 2:
                 yield f"{parts[1]} is {states.get(parts[1], 'unknown')}, and its work folder is still there."
         elif len(parts) == 1:
-            if not name.startswith(("vodkeep.db", ".vodkeep-archive")) and not _is_channel(evidence, parts[0]):
+            if not _is_channel(evidence, parts[0]):
                 yield f"{name} lies in DATA_DIR and belongs to nobody."
         else:
             folders["/".join(parts[:2])].update(parts[2:])
@@ -295,7 +296,7 @@ def _lines_and_events(evidence: Evidence) -> Iterator[str]:
         events: dict[str, list[Event]] = defaultdict(list)
         lines: dict[str, list[Line]] = defaultdict(list)
         for event in evidence.events:
-            if event.target in targets:
+            if event.target in targets and (event.target != "downloaded" or event.is_capture):
                 events[event.item].append(event)
         for life in evidence.lives:
             for line in life.lines:
@@ -357,7 +358,7 @@ def _attempts(evidence: Evidence) -> Iterator[str]:
     for item, events in _by_item(evidence.events).items():
         failures = 0
         for event in events:
-            if event.target == "downloaded" or event.code == "reset":
+            if event.is_capture or event.code == "reset":
                 failures = 0
             elif event.target in ("failed", "parked") and event.code not in _CODES_WITHOUT_ATTEMPT:
                 failures += 1
@@ -375,7 +376,7 @@ def _averages(evidence: Evidence) -> Iterator[str]:
                 lines[line.item].append(line)
     for found in lines.values():
         found.sort(key=lambda line: line.at)
-    successes = [event for event in evidence.events if event.target == "downloaded"]
+    successes = [event for event in evidence.events if event.is_capture]
     per_item = Counter(event.item for event in successes)
     for channel in ("", *sorted(set(channels.values()))):
         wanted = [event for event in successes if channel in ("", channels.get(event.item))]

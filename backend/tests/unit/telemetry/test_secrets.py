@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 import timeit
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -130,7 +131,8 @@ def test_masking_takes_time_in_proportion_to_the_text(filler: str) -> None:
 
     def cost(size: int) -> float:
         text = (filler * size)[:size]
-        return min(timeit.repeat(lambda: mask.text(text), number=1, repeat=3))
+        # Of the processor: others may keep it busy.
+        return min(timeit.repeat(lambda: mask.text(text), timer=time.thread_time, number=1, repeat=5))
 
     # Quadratic work would be 64 times as much; the slack is for a busy machine.
     assert cost(64_000) < 30 * max(cost(8_000), 0.0005)
