@@ -74,7 +74,7 @@ def test_a_film_opens_at_once_seeks_and_says_what_it_is(recipe: Recipe, home_of:
             asked.append(first)
 
     page = browser.new_page()
-    page.goto(service.url, wait_until="commit")
+    page.goto(service.url, wait_until="domcontentloaded")
     page.on("response", note)
     page.evaluate(SHOW, f"/media/{video_id}/video.mp4")
     opened = page.evaluate(OPEN)

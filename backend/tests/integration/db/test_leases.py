@@ -195,6 +195,7 @@ def test_of_several_wanted_at_once_those_that_are_free_are_taken(database: Datab
     assert within(database, lambda store: store.take_all({}, "a", TTL)) == []
 
 
+@pytest.mark.parametrize("run", range(5))
 def test_of_racing_takers_exactly_one_gets_it(database: Database, run: int) -> None:
     if run % 2:  # a free one and one that ran out
         take(database, "planner", "earlier")

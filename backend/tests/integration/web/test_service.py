@@ -55,9 +55,9 @@ async def test_figures_survive_a_migration_that_ends_between_the_question_and_th
     database = Database(URL.create("sqlite", database=str(tmp_path / "vodkeep.db")))
 
     class MigratedMeanwhile(DatabaseStatusReader):
-        async def schema_problem(self) -> str | None:
-            migrate.upgrade(database)
-            return await super().schema_problem()
+        async def _problem_of(self, database: Database, line: migrate.SchemaLine) -> str | None:
+            migrate.upgrade(database, line)
+            return await super()._problem_of(database, line)
 
     try:
         figures = await MigratedMeanwhile(database, ("lumen_plays",)).figures()
@@ -660,6 +660,7 @@ async def test_the_openapi_document_describes_every_route(serve_site: Serve) -> 
         "/api/v1/vods/{vod_id}/chat/search",
         "/api/v1/chat/search",
         "/api/v1/vods/{vod_id}/chat/emotes",
+        "/api/v1/vods/{vod_id}/chat/export",
         "/api/v1/emotes/{image_hash}",
         "/api/v1/vods/{vod_id}/cancel",
         "/api/v1/vods/{vod_id}/retry",
