@@ -81,8 +81,8 @@ def create_app(deps: WebDeps) -> FastAPI:
     )
     problems.install(app)
     checks = ReadinessChecks(deps.database, deps.reader, deps.data_dir, deps.missing_credentials)
-    app.include_router(health_routes(deps.database, checks, deps.metrics))
-    app.include_router(
+    for router in (
+        health_routes(deps.database, checks, deps.metrics),
         status_routes(
             deps.reader,
             deps.work,
@@ -90,16 +90,18 @@ def create_app(deps: WebDeps) -> FastAPI:
             versions={"vodkeep": __version__, **deps.versions},
             started_at=deps.clock.now(),
             database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
-        )
-    )
-    app.include_router(vod_routes(deps.reader, deps.work, deps.data_dir))
-    app.include_router(chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock))
-    app.include_router(emote_routes(deps.reader, deps.emotes, deps.clock))
-    app.include_router(chat_export_routes(deps.chats))
-    app.include_router(action_routes(deps.actions, deps.reader, deps.work))
-    app.include_router(form_routes(deps.actions, deps.reader))
-    app.include_router(media_routes(deps.reader, deps.data_dir, deps.log))
-    app.include_router(page_routes(load_assets()))
+        ),
+        vod_routes(deps.reader, deps.work, deps.data_dir),
+        chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock),
+        emote_routes(deps.reader, deps.emotes, deps.clock),
+        chat_export_routes(deps.chats),
+        action_routes(deps.actions, deps.reader, deps.work),
+        form_routes(deps.actions, deps.reader),
+        media_routes(deps.reader, deps.data_dir, deps.log),
+        page_routes(load_assets()),
+    ):
+        # Not include_router: it analyses every handler a second time, and again at its first request.
+        app.router.routes.extend(router.routes)
     # Last added is outermost.
     app.add_middleware(CrossSiteMiddleware)
     app.add_middleware(

@@ -213,16 +213,3 @@ def test_of_racing_takers_exactly_one_gets_it(database: Database, run: int) -> N
 
     assert len(taken) == 1
     assert taken == within(database, lambda store: store.live())
-
-
-def until_somebody_waits_for_a_lock(database: Database) -> None:
-    """Return once another transaction of this database waits for one of ours."""
-    with database.unit_of_work(write=False) as unit:
-        for _ in range(100_000):
-            waiting = unit.connection.exec_driver_sql(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ).scalar_one()
-            if waiting:
-                return
-            unit.connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-    raise AssertionError("nobody waits")
