@@ -34,6 +34,7 @@ from sqlalchemy import Connection, insert, text
 from support.postgres import PostgresServer, find_binaries, fresh_database
 from vodkeep.bootstrap import open_service, run_service
 from vodkeep.catalog.service import DiscoverResult
+from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database
 from vodkeep.db.migrate import upgrade
@@ -83,6 +84,9 @@ def fill(database: Database, size: Size, now: datetime) -> None:
     """Years of work: most of it done, the rest in every state there is, with its events."""
     rng = random.Random(7)
     upgrade(database)
+    chat = chat_database(database)
+    upgrade(chat, CHAT)
+    chat.dispose()
     with database.unit_of_work() as unit:
         _add_channels(unit.connection, size, now, rng)
         for first in range(0, size.items, _ROWS_AT_ONCE):
