@@ -113,9 +113,17 @@ def children_of(process: Member) -> list[int]:
 
 async def until_it_has_children(process: Member, count: int = 1) -> list[int]:
     with anyio.fail_after(PATIENCE_S):
-        while len(children := children_of(process)) < count:  # noqa: ASYNC110
+        while len(children := children_of(process)) < count or not all(map(is_bound, children)):  # noqa: ASYNC110
             await anyio.sleep(0.02)
     return children
+
+
+def is_bound(pid: int) -> bool:
+    """Whether the process has become its program, which it does only once it is bound to end with its parent."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"
+    except FileNotFoundError:
+        return False
 
 
 async def until_gone(pids: list[int]) -> None:
