@@ -292,6 +292,8 @@ def end_to_end(
         sender = subprocess.Popen([*common, "send"])
         try:
             while not port_file.exists() or not port_file.read_text():
+                if sender.poll() is not None:
+                    raise RuntimeError("The sender ended before it listened; its words are above.")
                 time.sleep(0.05)
             before = server_cpu(server)
             done = subprocess.run(

@@ -379,10 +379,10 @@ async def test_a_search_that_takes_too_long_is_given_up(
     assert len(await find(chat_database, "word")) == 50
 
 
-@pytest.mark.postgres
-async def test_a_user_without_rights_gets_the_slower_index_and_the_same_hits(chat_database: Database) -> None:
-    if chat_database.is_sqlite:
-        pytest.skip("PostgreSQL only")
+@pytest.mark.parametrize("database_kind", [pytest.param("postgres", marks=pytest.mark.postgres)])
+async def test_a_user_without_rights_gets_the_slower_index_and_the_same_hits(
+    chat_database: Database, database_kind: str
+) -> None:
     session = session_of_item(chat_database)
     put(chat_database, session, *(said(n, f"word {n}", who=n % 2) for n in range(10)))
     with chat_database.unit_of_work() as unit:
