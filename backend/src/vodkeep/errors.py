@@ -8,6 +8,7 @@
     │   ├── NetworkError         no answer: name lookup, connect, TLS, reset, timeout           (systemic)
     │   ├── ServerError          an answer that is the other side's fault: 5xx, nonsense bodies  (systemic)
     │   ├── RateLimited          we were told to slow down
+    │   ├── LimitReached         a daily limit is used up; says until when
     │   ├── CredentialsError     our client id, secret or token is refused                       (systemic)
     │   ├── DatabaseUnavailable  the database does not answer
     │   ├── StillRecording       the broadcast has not ended yet; not a failure
@@ -23,6 +24,11 @@ the end of a task is a bug and is logged with its traceback.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class VodkeepError(Exception):
@@ -82,6 +88,19 @@ class RateLimited(TransientError):
     """The other side told us to slow down."""
 
     code = "rate_limited"
+
+
+class LimitReached(TransientError):
+    """A limit is used up that only time renews; ``until`` (with a time zone) is when trying again can help.
+
+    It says nothing about the item, so it is not counted as a failure of it.
+    """
+
+    code = "limit_reached"
+
+    def __init__(self, sentence: str, *, until: datetime, code: str | None = None, remedy: str = "") -> None:
+        super().__init__(sentence, code=code, remedy=remedy)
+        self.until = until
 
 
 class CredentialsError(TransientError):
