@@ -82,6 +82,20 @@ def drop_file(folder: Path, name: str, *, describe: Callable[[Manifest], Manifes
         sync(folder)
 
 
+def change_manifest(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Enter in the manifest what has become of the item (its publications, say), and return it as it is then.
+
+    What leaves it as it is writes nothing. Blocking; raises ``FileNotFoundError`` when there is no item,
+    ``ManifestError``, and the errors of a full or unwritable disk.
+    """
+    with hold_folder(folder), disk_errors(folder):
+        manifest = _manifest_of(folder)
+        changed = change(manifest)
+        if changed != manifest:
+            _save(folder, changed)
+        return changed
+
+
 def _manifest_of(folder: Path) -> Manifest:
     manifest = load_manifest(folder)
     if manifest is None:

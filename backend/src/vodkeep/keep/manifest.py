@@ -81,6 +81,24 @@ class ChatEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationEntry:
+    """A part of the broadcast on YouTube, or on its way there; the publish stage writes it when one of these changes.
+
+    A rescan makes the rows of ``publications`` from it, so that what is on YouTube is never uploaded a second time.
+    """
+
+    round: int  # 1, and one more each time that a fresh publication is asked for
+    part: int  # 1..parts
+    parts: int
+    state: str  # as in ``publications.state``
+    start_ms: int  # its stretch of the picture
+    end_ms: int
+    youtube_id: str | None = None  # None: YouTube has not given one yet
+    uploaded_at: datetime | None = None  # UTC
+    processed_at: datetime | None = None  # UTC
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a folder knows of its item."""
 
@@ -101,6 +119,9 @@ class Manifest:
     chapters: tuple[ChapterEntry, ...]
     picture_start: datetime | None = None  # when its first picture was broadcast, UTC, where the playlist said so
     chat: ChatEntry | None = None  # None: nothing was kept of it, or it was not seen to yet
+    description: str = ""  # as Twitch had it
+    found_at: datetime | None = None  # when the catalog first saw it, UTC; None: not told
+    publications: tuple[PublicationEntry, ...] = ()  # by round and part
 
     def file(self, name: str) -> FileEntry | None:
         """The entry of the file called ``name``; None when the item has none."""
@@ -110,9 +131,12 @@ class Manifest:
 def write_manifest(manifest: Manifest) -> str:
     """The manifest as indented JSON, times in ISO 8601."""
     fields = asdict(manifest)
-    fields["date"] = manifest.date.isoformat() if manifest.date else None
+    fields["date"] = _iso(manifest.date)
     fields["captured_at"] = manifest.captured_at.isoformat()
-    fields["picture_start"] = manifest.picture_start.isoformat() if manifest.picture_start else None
+    fields["picture_start"] = _iso(manifest.picture_start)
+    fields["found_at"] = _iso(manifest.found_at)
+    for told, entry in zip(fields["publications"], manifest.publications, strict=True):
+        told |= {"uploaded_at": _iso(entry.uploaded_at), "processed_at": _iso(entry.processed_at)}
     return json.dumps({"format": FORMAT, **fields}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -129,17 +153,17 @@ def read_manifest(text: str) -> Manifest:
         manifest = Manifest(
             **{
                 **fields,
-                "date": datetime.fromisoformat(fields["date"]) if fields["date"] else None,
+                "date": _moment(fields["date"]),
                 "captured_at": datetime.fromisoformat(fields["captured_at"]),
                 "tools": tuple(fields["tools"]),
                 "files": tuple(FileEntry(**entry) for entry in fields["files"]),
                 "streams": tuple(StreamEntry(**entry) for entry in fields["streams"]),
                 "ledger": tuple(LedgerEntry(**entry) for entry in fields["ledger"]),
                 "chapters": tuple(ChapterEntry(**entry) for entry in fields["chapters"]),
-                "picture_start": (
-                    datetime.fromisoformat(fields["picture_start"]) if fields.get("picture_start") else None
-                ),
+                "picture_start": _moment(fields.get("picture_start")),
                 "chat": _read_chat(fields["chat"]) if fields.get("chat") else None,
+                "found_at": _moment(fields.get("found_at")),
+                "publications": tuple(_read_publication(entry) for entry in fields.get("publications") or ()),
             }
         )
         _check_types(manifest)
@@ -154,6 +178,19 @@ def _read_chat(told: dict[str, Any]) -> ChatEntry:
     return ChatEntry(**{**told, "gaps": tuple((int(start), int(end)) for start, end in told["gaps"])})
 
 
+def _read_publication(told: dict[str, Any]) -> PublicationEntry:
+    moments = {name: _moment(told.get(name)) for name in ("uploaded_at", "processed_at")}
+    return PublicationEntry(**{**told, **moments})
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def _moment(told: str | None) -> datetime | None:
+    return datetime.fromisoformat(told) if told else None
+
+
 def _check_types(manifest: Manifest) -> None:
     """What others show of it has to be what it says it is."""
     fine = (
@@ -163,6 +200,13 @@ def _check_types(manifest: Manifest) -> None:
             type(entry.start_ms) is int and type(entry.end_ms) is int
             and isinstance(entry.source, str) and isinstance(entry.reason, str)
             for entry in manifest.ledger
+        )
+        and isinstance(manifest.description, str)
+        and all(
+            type(entry.round) is int and type(entry.part) is int and type(entry.parts) is int
+            and type(entry.start_ms) is int and type(entry.end_ms) is int
+            and isinstance(entry.state, str) and isinstance(entry.youtube_id, str | None)
+            for entry in manifest.publications
         )
     )  # fmt: skip
     if not fine:

@@ -10,6 +10,7 @@ from vodkeep.keep.manifest import (
     LedgerEntry,
     Manifest,
     ManifestError,
+    PublicationEntry,
     StreamEntry,
     read_manifest,
     write_manifest,
@@ -31,6 +32,12 @@ MANIFEST = Manifest(
     streams=(StreamEntry("video", "h264", 3600, 640, 360, 30.0), StreamEntry("audio", "aac", 5625, None, None, None)),
     ledger=(LedgerEntry(0, 108_000, "vod", ""), LedgerEntry(108_000, 120_000, "missing", "gone")),
     chapters=(ChapterEntry(0, 60_000, "Celeste"),),
+    description="A run.",
+    found_at=datetime(2026, 11, 1, 11, tzinfo=UTC),
+    publications=(
+        PublicationEntry(1, 1, 2, "processed", 0, 60_000, "dQw4w9WgXcQ", datetime(2026, 11, 3, tzinfo=UTC)),
+        PublicationEntry(1, 2, 2, "uploading", 60_000, 120_000),
+    ),
 )
 
 
@@ -64,6 +71,8 @@ def test_a_manifest_with_sha_256_can_still_be_read() -> None:
         write_manifest(MANIFEST).replace('"gone"', "7"),
         write_manifest(MANIFEST).replace('"1080p60"', "null"),
         write_manifest(MANIFEST).replace("0.9,", "true,"),
+        write_manifest(MANIFEST).replace('"round": 1', '"round": "one"'),
+        write_manifest(MANIFEST).replace('"processed",', '"processed", "rounds": 1,'),
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
