@@ -2,7 +2,9 @@
 
 On Linux the kernel kills the program when we die (``PR_SET_PDEATHSIG``, set by util-linux's ``setpriv`` before it
 becomes the program, so no Python code runs between fork and exec). That signal follows the *thread* that started the
-program, therefore children are started from the event loop's thread, which lives as long as the process.
+program, therefore children are started from the event loop's thread, which lives as long as the process. It is no
+help to a child whose parent was killed before it asked for the signal; so, once it has asked, it looks whether its
+parent is still the process that started it.
 """
 
 from __future__ import annotations
@@ -176,4 +178,9 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 def _die_with_parent() -> list[str]:
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    if setpriv is None:
+        return []
+    # An orphan has another parent, in each pid namespace. The second setpriv changes nothing: it becomes the program,
+    # and says what it always says of one that it cannot execute.
+    still_ours = '[ "$PPID" = "$0" ] && exec "$@"'
+    return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", still_ours, str(os.getpid()), setpriv, "--"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +29,10 @@ def python(code: str) -> list[str]:
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # A zombie has ended; only its parent has not looked yet.
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    # A zombie has ended; only its parent has not looked yet.
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 async def wait_until_dead(pid: int) -> None:
@@ -128,3 +128,40 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     anyio.run(wait_until_dead, int(note.read_text()))
+
+
+def test_a_child_whose_parent_dies_before_it_is_bound_to_it_never_becomes_the_program(tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None
+    pid, gate, ran = (tmp_path / name for name in ("pid", "gate", "ran"))
+    os.mkfifo(gate)
+    # In its place one that waits at a gate, which the test opens once the parent is dead.
+    slow = tmp_path / "bin" / "setpriv"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\necho $$ > {pid}.new && mv {pid}.new {pid}\nread _ < {gate}\nexec {setpriv} "$@"\n')
+    slow.chmod(0o755)
+    code = (
+        "import anyio\n"
+        "from vodkeep.capture.child import run_child\n"
+        f"anyio.run(lambda: run_child(['touch', {str(ran)!r}], deadline_s=None))\n"
+    )
+    path = f"{slow.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(python(code), env=environment) as parent:
+        while not pid.exists():
+            assert parent.poll() is None
+        parent.kill()
+    with gate.open("w") as opened:
+        opened.write("go\n")
+    anyio.run(wait_until_dead, int(pid.read_text()))
+    assert not ran.exists()
+
+
+async def test_a_program_keeps_its_own_exit_code_and_words() -> None:
+    result = await run_child(["sh", "-c", 'echo "$0 $1" >&2; exit 127', "-n", "two  words"], deadline_s=30)
+    assert (result.returncode, result.stderr) == (127, "-n two  words\n")
+
+
+async def test_a_program_ends_by_the_signal_it_got() -> None:
+    result = await run_child(["sh", "-c", "kill -TERM $$"], deadline_s=30)
+    assert result.returncode == -signal.SIGTERM
