@@ -20,7 +20,7 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.retrying import RetryLimits
 from vodkeep.chat.tables import chat_message, chat_session, emote_asset
 from vodkeep.chat.vault.addresses import AllowedAddresses
-from vodkeep.chat.vault.client import FetchLimits, open_vault_client
+from vodkeep.chat.vault.client import FetchLimits, VaultClient, open_vault_client
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.providers import Addresses, Providers
 from vodkeep.chat.vault.replay import EmoteReplay
@@ -31,8 +31,11 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.telemetry.log import get_logger
 from vodkeep_standin.server import Standin
 
-QUICK = RetryLimits(attempts=1, exchange_s=5.0, connect_s=2.0, read_s=5.0)
-IMPATIENT = FetchLimits(total_s=2.0, connect_s=1.0, read_s=0.5)
+QUICK = RetryLimits(attempts=1, exchange_s=60.0, connect_s=30.0, read_s=30.0)
+PATIENT = FetchLimits(total_s=60.0, connect_s=30.0, read_s=30.0)
+"""What is not about a provider that is silent must not fail on a machine that is slow."""
+
+IMPATIENT = FetchLimits(total_s=3.0, connect_s=3.0, read_s=1.5)
 
 
 @dataclass
@@ -46,6 +49,7 @@ class VaultHouse:
     clock: FakeClock
     standin: Standin
     data_dir: Path
+    client: VaultClient
 
     async def fetch_all(self) -> None:
         """Fetch rounds until nothing is due any more."""
@@ -136,7 +140,7 @@ async def vault_house(
     """A vault, closed at the end."""
     files = ImageFiles(data_dir)
     allowed = AllowedAddresses([standin.http_url])
-    async with open_session() as session, open_vault_client(allowed, limits=IMPATIENT, resolver=resolver) as client:
+    async with open_session() as session, open_vault_client(allowed, limits=PATIENT, resolver=resolver) as client:
         helix = HelixClient(
             session,
             credentials=AppCredentials(standin.scenario.client_id, standin.scenario.client_secret),
@@ -158,5 +162,12 @@ async def vault_house(
             limits,
         )
         yield VaultHouse(
-            vault, EmoteReplay(database, files, get_logger("chat_emotes")), database, files, clock, standin, data_dir
+            vault,
+            EmoteReplay(database, files, get_logger("chat_emotes")),
+            database,
+            files,
+            clock,
+            standin,
+            data_dir,
+            client,
         )

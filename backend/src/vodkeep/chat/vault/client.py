@@ -46,17 +46,17 @@ class VaultClient:
     def __init__(self, session: aiohttp.ClientSession, allowed: AllowedAddresses, limits: FetchLimits) -> None:
         self._session = session
         self._allowed = allowed
-        self._limits = limits
+        self.limits = limits
 
     async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
         """The answer of an address. Raises `PermanentError` (``refused_address``, ``too_large``, ``request_refused``),
         `RateLimited`, `NetworkError` or `ServerError`.
         """  # fmt: skip
         timeout = aiohttp.ClientTimeout(
-            total=self._limits.total_s,
-            connect=self._limits.connect_s,
-            sock_connect=self._limits.connect_s,
-            sock_read=self._limits.read_s,
+            total=self.limits.total_s,
+            connect=self.limits.connect_s,
+            sock_connect=self.limits.connect_s,
+            sock_read=self.limits.read_s,
         )
         try:
             url = self._allowed.check(url)

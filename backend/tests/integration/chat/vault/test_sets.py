@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.vault import VaultHouse
+from support.vault import IMPATIENT, VaultHouse
 from vodkeep.chat.vault.model import GLOBAL, Kind, Provider, SetKey
 from vodkeep_standin.emotes.model import Badge, Emote
 from vodkeep_standin.faults.garbage import Garbage
@@ -122,6 +122,8 @@ FAULTS: dict[str, AnyFault] = {
 async def test_a_provider_that_fails_ends_no_set_and_stops_no_other(house: VaultHouse, fault: AnyFault) -> None:
     await snapshot(house)
     before = await codes_now(house)
+    if isinstance(fault, Stall):
+        house.client.limits = IMPATIENT
     house.standin.faults.add(fault, path="/bttv/*")
     house.standin.scenario.emotes.seventv[CHANNEL].append(Emote("01FNEW", "Fresh"))
     house.clock.jump(7200)
@@ -251,6 +253,7 @@ async def test_a_provider_that_is_away_is_asked_again_in_a_few_minutes(house: Va
 
 
 async def test_a_slow_provider_does_not_make_a_snapshot_wait_for_ever(house: VaultHouse) -> None:
+    house.client.limits = IMPATIENT
     house.standin.faults.add(Latency(60_000), path="/7tv/*")
     report = await house.vault.snapshot(CHANNEL, house.clock.now())
     assert set(report.failed) == {
