@@ -75,7 +75,7 @@ def check_canceled(home: Home, service: ServiceProcess, by: str, corr: str | Non
     """Nothing of it runs any more, nothing has failed, and the timeline tells who asked."""
     canceled = service.wait_for("download canceled", vod_id=ids.PLAIN, by=by)
     assert canceled["level"] == "info"
-    wait_until(lambda: set(home.processes()) == {service.pid}, "no child is left", timeout_s=5)
+    wait_until(lambda: set(home.processes()) == {service.pid}, "no child is left")
     row = home.vod(ids.PLAIN)
     assert (row["download_state"], row["processed"], row["download_retries"]) == ("canceled", 0, 0)
     wait_until(lambda: service.get_json("/status")["active"] == [], "nothing is at work")
@@ -172,7 +172,7 @@ def test_another_process_cancels_and_retries_what_a_worker_runs(home_of: HomeOf,
     assert (status, vod["state"]) == (200, "canceled"), "it waits for the end of the run"
     canceled = worker.wait_for("download canceled", vod_id=ids.PLAIN)
     assert canceled["by"] == "api"
-    wait_until(lambda: set(home.processes()) == {worker.pid, web.pid}, "no child is left", timeout_s=5)
+    wait_until(lambda: set(home.processes()) == {worker.pid, web.pid}, "no child is left")
     proven = home.journal(ids.PLAIN)
     home.standin.faults.remove(held)
     assert web.send("POST", f"/api/v1/vods/{ids.PLAIN}/retry", headers={"X-Correlation-ID": "again-8"})[0] == 200

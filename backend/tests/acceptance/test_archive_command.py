@@ -52,7 +52,7 @@ def test_killed_in_the_middle_it_goes_on(home_of: HomeOf) -> None:
         running.wait()
     killed_at = datetime.now(UTC)
     proven = home.journal(ids.PLAIN)
-    wait_until(lambda: home.processes() == {}, "children end with the command", timeout_s=5)
+    wait_until(lambda: home.processes() == {}, "children end with the command")
     done = home.archive(ids.PLAIN)
     assert done.returncode == 0, done
     assert not set(home.segment_requests(ids.PLAIN, since=killed_at)) & set(proven)

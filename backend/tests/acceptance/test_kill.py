@@ -22,7 +22,7 @@ def kill(home: Home, service: ServiceProcess) -> datetime:
     """``kill -9``, and nothing of the service is left; returns when."""
     service.kill()
     at = datetime.now(UTC)
-    wait_until(lambda: home.processes() == {}, "children end with the service", timeout_s=5)
+    wait_until(lambda: home.processes() == {}, "children end with the service")
     return at
 
 

@@ -23,7 +23,7 @@ def stop(home: Home, service: ServiceProcess) -> datetime:
     service.wait_for("download interrupted", vod_id=ids.PLAIN)
     service.wait_for("stopped")
     assert service.lines(lambda line: line.get("level") in ("error", "critical")) == []
-    wait_until(lambda: home.processes() == {}, "children end with the service", timeout_s=5)
+    wait_until(lambda: home.processes() == {}, "children end with the service")
     row = home.vod(ids.PLAIN)
     assert (row["download_state"], row["processed"], row["download_retries"]) == ("pending", 0, 0)
     assert (row["processing_error"], row["not_before"]) == (None, None)

@@ -22,7 +22,7 @@ def kill_half_way(home: Home) -> int:
     service = home.start(CAPTURE_CONNECTIONS="2")
     wait_until(lambda: len(home.journal(ids.PLAIN)) >= 5, "some segments are proven")
     service.kill()
-    wait_until(lambda: home.processes() == {}, "children end with the service", timeout_s=5)
+    wait_until(lambda: home.processes() == {}, "children end with the service")
     home.standin.faults.remove(slow)
     kept = len(home.journal(ids.PLAIN))
     assert 5 <= kept < SEGMENTS
@@ -61,7 +61,7 @@ def test_taken_away_when_everything_was_there(home_of: HomeOf) -> None:
     service = home.start(CAPTURE_CONNECTIONS="4")
     wait_until(lambda: len(home.journal(ids.PLAIN)) == SEGMENTS, "every segment is proven", every_s=0)
     service.kill()
-    wait_until(lambda: home.processes() == {}, "children end with the service", timeout_s=5)
+    wait_until(lambda: home.processes() == {}, "children end with the service")
     home.standin.faults.remove(slow)
     home.standin.update_video(ids.PLAIN, deleted=True)
     home.start()

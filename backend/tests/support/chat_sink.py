@@ -8,7 +8,7 @@ import anyio
 
 from vodkeep.chat.irc import parse_line
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 class CollectingSink:

@@ -115,7 +115,7 @@ class Home:
     @contextmanager
     def half_read(self, host: str, port: int, path: str) -> Iterator[None]:
         """Ask for something large and read only its beginning for the time of the block."""
-        with socket.create_connection((host, port), timeout=20) as asking:
+        with socket.create_connection((host, port), timeout=60) as asking:
             asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             asking.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
             assert asking.recv(1000).startswith(b"HTTP/1.1 200")

@@ -197,7 +197,7 @@ class LiveStage:
 
     async def until(self, happened: Callable[[], bool]) -> None:
         """Wait, in real time, for what the databases' threads bring about."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not happened():  # noqa: ASYNC110 - what is waited for tells nobody
                 await anyio.sleep(0.005)
 

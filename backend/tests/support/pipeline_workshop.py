@@ -29,7 +29,7 @@ from vodkeep.telemetry.correlation import current_corr
 from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 GOOD = CapturedItem(path="/library/video.mp4", bytes=1000, duration_ms=3_600_000, completeness=1.0)
 

@@ -118,7 +118,7 @@ class PostgresServer:
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         """A plain connection in autocommit mode."""
-        return psycopg.connect(self.dsn(database), autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.dsn(database), autocommit=True, connect_timeout=60)
 
     def start(self) -> None:
         """Start the server on its port and return when it takes connections."""
@@ -171,7 +171,7 @@ class PostgresServer:
         for wanted in signals:
             self._process.send_signal(wanted)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=10)
+                self._process.wait(timeout=60)
                 break
         self._process = None
 

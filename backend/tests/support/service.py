@@ -112,7 +112,7 @@ class ServiceProcess:
         """GET a path; returns status, body and headers, for errors too."""
         request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, response.read(), dict(response.headers)
         except urllib.error.HTTPError as error:
             with error:
@@ -129,7 +129,7 @@ class ServiceProcess:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:

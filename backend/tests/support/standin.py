@@ -50,7 +50,7 @@ def standin(standin_of: StandinFactory) -> Standin:
 @pytest.fixture
 def http() -> Iterator[urllib3.PoolManager]:
     """A plain HTTP client that neither retries nor waits for ever."""
-    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=10)) as pool:
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=30, read=60)) as pool:
         yield pool
 
 

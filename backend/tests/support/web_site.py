@@ -65,7 +65,7 @@ class Site:
         async with await anyio.connect_tcp("127.0.0.1", self.listening.port) as stream:
             await stream.send(request)
             answer = b""
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 async for part in stream:
                     answer += part
             return answer

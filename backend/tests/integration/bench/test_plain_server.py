@@ -35,7 +35,7 @@ def server(tmp_path: Path, content: bytes) -> Iterator[Server]:
 
 @pytest.fixture
 def raw(server: Server) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(urlsplit(server.addresses["raw"]).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.addresses["raw"]).netloc, timeout=60)
     yield connection
     connection.close()
 
@@ -55,7 +55,7 @@ def test_files_come_whole_and_in_ranges_over_one_connection(raw: http.client.HTT
 
 
 def test_every_request_waits_and_every_connection_is_capped(server: Server, content: bytes) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.addresses["slow"]).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.addresses["slow"]).netloc, timeout=60)
     started = time.monotonic()
     assert get(connection, "/0.ts") == (200, content)
     elapsed_s = time.monotonic() - started

@@ -36,7 +36,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def wait_until_dead(pid: int) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while is_alive(pid):
             await anyio.lowlevel.checkpoint()
 
@@ -70,8 +70,8 @@ async def test_a_program_past_its_deadline_is_ended_with_its_children(tmp_path: 
         f"open({str(note)!r}, 'w').write(str(child.pid))\n"
         "time.sleep(600)\n"
     )
-    with pytest.raises(ChildTimeout, match="did not finish within 2 s"):
-        await run_child(python(code), deadline_s=2)
+    with pytest.raises(ChildTimeout, match="did not finish within 6 s"):
+        await run_child(python(code), deadline_s=6)
     await wait_until_dead(int(note.read_text()))
 
 
@@ -89,7 +89,7 @@ async def test_a_talkative_program_is_left_alone() -> None:
 async def test_cancelling_ends_the_program(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); print(1, flush=True); time.sleep(600)"
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
                 lambda: run_child(python(code), deadline_s=None, on_line=lambda _: tasks.cancel_scope.cancel())

@@ -21,7 +21,7 @@ from vodkeep_standin.server import Standin, running_standin
 MakeHelix = Callable[..., HelixClient]
 
 QUICK = RetryLimits(
-    attempts=4, exchange_s=5.0, connect_s=2.0, read_s=5.0, backoff_base_s=0.001, rate_limit_floor_s=0.001
+    attempts=4, exchange_s=60.0, connect_s=30.0, read_s=30.0, backoff_base_s=0.001, rate_limit_floor_s=0.001
 )
 """The real limits with waits that a test can afford."""
 

@@ -171,7 +171,7 @@ def test_two_writers_of_the_same_page_add_each_video_once(database: Database) ->
     results: list[Saved] = []
 
     def write(page: list[Video]) -> None:
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=60)
         results.append(save(database, *page))
 
     threads = [threading.Thread(target=write, args=(page,)) for page in (videos, videos[::-1])]

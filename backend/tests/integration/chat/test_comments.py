@@ -25,7 +25,7 @@ from vodkeep_standin.server import Standin
 
 pytestmark = pytest.mark.anyio
 
-QUICK = Patience(exchange_s=5.0, connect_s=2.0, read_s=5.0, backoff_base_s=0.001, backoff_cap_s=0.002)
+QUICK = Patience(exchange_s=60.0, connect_s=30.0, read_s=30.0, backoff_base_s=0.001, backoff_cap_s=0.002)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ async def told(twitch: Standin, sink: CollectingSink, channel: str = KAI, text: 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait, in real time, until something holds that the network decides."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not holds():
             await anyio.lowlevel.checkpoint()
 

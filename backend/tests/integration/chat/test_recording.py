@@ -63,7 +63,7 @@ def ids(*numbers: int) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110  # nothing tells of it
             await anyio.sleep(0.01)
 
@@ -363,7 +363,7 @@ async def test_a_full_disk_is_told_and_nothing_is_taken(
         assert not taken.is_set()
 
         monkeypatch.setattr(journal, "append", real)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await taken.wait()
         assert recording.state().disk_problem is None
         await recording.end("chan")

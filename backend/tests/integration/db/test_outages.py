@@ -74,7 +74,7 @@ class TestPing:
             started = time.monotonic()
             with pytest.raises(DatabaseUnavailable):
                 await postgres.ping()
-            assert time.monotonic() - started < 4.0
+            assert time.monotonic() - started < 20.0
 
         postgres_server.resume()
         await postgres.ping()
@@ -152,7 +152,7 @@ class TestRecovery:
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="no answer"):
             freeze_halfway()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
         # The late answer went to a closed connection; the next unit gets its own answer.
         postgres_server.resume()
@@ -168,7 +168,7 @@ class TestRecovery:
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
             await postgres.run(count, write=False)
-        assert time.monotonic() - started < 10  # the check, and one connect that gets no answer either
+        assert time.monotonic() - started < 20  # the check, and one connect that gets no answer either
 
         postgres_server.resume()
         assert await postgres.run(count, write=False) == 1

@@ -160,7 +160,7 @@ async def test_waiting_writers_leave_threads_for_readers_and_ping(tmp_path: Path
         for _ in range(12):
             group.start_soon(database.run, lambda unit: unit.commit())
         await anyio.lowlevel.checkpoint()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await database.run(lambda unit: KvStore(unit.connection).all(), write=False)
             await database.ping()
         may_end.set()

@@ -20,7 +20,7 @@ from vodkeep.pipeline.model import Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 
 _FETCHED_TICKET = """
     INSERT INTO procrastinate_jobs (queue_name, task_name, lock, queueing_lock, status, args)

@@ -24,7 +24,7 @@ from vodkeep.telemetry.log import get_logger
 pytestmark = pytest.mark.anyio
 
 LIFETIME_S = SHARED.lifetime.total_seconds()
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Guarded:

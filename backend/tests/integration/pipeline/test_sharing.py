@@ -25,7 +25,7 @@ from vodkeep.telemetry.log import get_logger
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 ROUND_S = 2.0
 
 

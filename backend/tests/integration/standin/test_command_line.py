@@ -47,7 +47,7 @@ def test_serves_until_sigterm(http: urllib3.PoolManager, tmp_path: Path) -> None
         assert http.request("GET", f"{described['env']['TWITCH_API_URL']}/users").status == 401
         assert ca.read_text().startswith("-----BEGIN CERTIFICATE-----")
         program.send_signal(signal.SIGTERM)
-        _, said = program.communicate(timeout=20)
+        _, said = program.communicate(timeout=60)
         assert (program.returncode, said) == (0, "")
         assert not ready.exists()
 
@@ -62,7 +62,7 @@ def test_ends_with_its_parent(tmp_path: Path) -> None:
         assert program.stdout is not None
         assert program.stdout.readline() == "{\n"
         parent.kill()
-        assert program.wait(timeout=20) == 0
+        assert program.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, standin: Standin, nick: str = "justinfan1", password: str | None = None) -> None:
         context = ssl.create_default_context(cafile=standin.ca_path)
-        plain = socket.create_connection(("127.0.0.1", standin.irc.port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", standin.irc.port), timeout=60)
         self.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
         self._file = self.socket.makefile("rb")
         self.send("CAP REQ :twitch.tv/tags twitch.tv/commands")

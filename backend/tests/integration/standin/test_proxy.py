@@ -23,13 +23,13 @@ def through_proxy(standin: Standin) -> urllib3.ProxyManager:
         standin.proxy_url,
         ssl_context=ssl.create_default_context(cafile=str(standin.ca_path)),
         retries=False,
-        timeout=10,
+        timeout=60,
     )
 
 
 def raw(standin: Standin) -> socket.socket:
     address = urlsplit(standin.proxy_url)
-    return socket.create_connection((str(address.hostname), address.port or 0), timeout=10)
+    return socket.create_connection((str(address.hostname), address.port or 0), timeout=60)
 
 
 def test_twitch_names_are_answered_over_trusted_tls(standin: Standin) -> None:

@@ -184,7 +184,7 @@ async def replaying(site: Site, query: str = "", **headers: str) -> AsyncIterato
 
         async def following() -> Heard | None:
             heard = Heard()
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while line := (await answer.content.readuntil(b"\n")).decode().rstrip("\n"):
                     name, _, value = line.partition(": ")
                     match name:

@@ -138,7 +138,7 @@ async def test_stopping_has_an_end_even_if_a_request_has_none() -> None:
         except aiohttp.ClientError as error:
             failures.append(error)
 
-    with anyio.fail_after(8):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as outer:
             async with anyio.create_task_group() as group:
                 listening: Listening = await group.start(lambda **kw: serve(held, "127.0.0.1", 0, grace_s=1, **kw))

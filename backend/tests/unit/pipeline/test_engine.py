@@ -15,7 +15,7 @@ from vodkeep.telemetry.log import get_logger
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class ScriptedRunner:
