@@ -279,6 +279,60 @@ events = Table(
 IS_PUBLICATION = text("from_state = 'uploading' AND to_state = 'done'")
 Index("ix_events_published", events.c.at, sqlite_where=IS_PUBLICATION, postgresql_where=IS_PUBLICATION)
 
+# A row for each part of an item on YouTube, and for each time that it was asked to be published anew.
+# Like all conditions of partial indexes, letter for letter what the queries say.
+IS_CHECKED = text("state IN ('uploaded', 'processed')")
+publications = Table(
+    "publications",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("twitch_vod_id", Text, nullable=False),
+    Column("round", Integer, nullable=False, server_default=text("1")),  # raised by `reprocess --republish`
+    Column("part", Integer, nullable=False),  # 1..parts
+    Column("parts", Integer, nullable=False),
+    Column("state", Text, nullable=False, server_default="planned"),
+    Column("start_ms", BigInteger, nullable=False),  # its stretch of the picture
+    Column("end_ms", BigInteger, nullable=False),
+    Column("source_name", Text, nullable=False),  # the file below the item's folder or its work folder
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("checksum", Text, nullable=False),  # of the file
+    Column("session_uri", Text, nullable=True),  # a capability: whoever knows it can write the video
+    Column("session_at", UtcDateTime, nullable=True),
+    Column("committed_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("youtube_id", Text, nullable=True),
+    Column("title", Text, nullable=False, server_default=""),
+    Column("privacy", Text, nullable=False, server_default=""),
+    Column("marker", Text, nullable=False, server_default=""),  # in the description, by which it is found again
+    Column("thumbnail_done", Integer, nullable=False, server_default=text("0")),
+    Column("playlist_done", Integer, nullable=False, server_default=text("0")),
+    Column("uploaded_at", UtcDateTime, nullable=True),
+    Column("processed_at", UtcDateTime, nullable=True),
+    Column("checked_at", UtcDateTime, nullable=True),
+    Column("next_check_at", UtcDateTime, nullable=True),
+    Column("checks", Integer, nullable=False, server_default=text("0")),
+    Column("youtube_duration_ms", BigInteger, nullable=True),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason_code", Text, nullable=True),
+    Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
+    Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
+    UniqueConstraint("twitch_vod_id", "round", "part"),
+    CheckConstraint(
+        "state IN ('planned', 'uploading', 'uploaded', 'processed', 'rejected', 'vanished', 'superseded')",
+        name="state_is_known",
+    ),
+    CheckConstraint("part >= 1 AND part <= parts", name="part_is_one_of_parts"),
+    CheckConstraint("thumbnail_done IN (0, 1)", name="thumbnail_done_is_0_or_1"),
+    CheckConstraint("playlist_done IN (0, 1)", name="playlist_done_is_0_or_1"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_publications_next_check_at",
+    publications.c.next_check_at,
+    sqlite_where=IS_CHECKED,
+    postgresql_where=IS_CHECKED,
+)
+Index("ix_publications_youtube_id", publications.c.youtube_id)
+
 # Per channel; '' holds what belongs to the whole service.
 kv = Table(
     "kv",

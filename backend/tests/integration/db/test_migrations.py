@@ -20,7 +20,7 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.kv import KvStore
-from vodkeep.db.tables import channels, leases, metadata, oauth_tokens, vods
+from vodkeep.db.tables import channels, leases, metadata, oauth_tokens, publications, vods
 from vodkeep.errors import DatabaseUnavailable, SettingsError
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -42,6 +42,8 @@ def fill(database: Database) -> None:
         unit.connection.execute(insert(channels).values(login="c", broadcaster_id="1"))
         unit.connection.execute(insert(vods), [{"twitch_vod_id": f"{n}", "channel": "c"} for n in range(50)])
         unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="a"))
+        part = {"part": 1, "parts": 1, "start_ms": 0, "end_ms": 1, "source_name": "video.mp4", "size_bytes": 1}
+        unit.connection.execute(insert(publications).values(twitch_vod_id="1", checksum="sha256:0", **part))
         unit.connection.execute(insert(leases).values(name="planner", holder="a", token=1, expires_at=AT))
         KvStore(unit.connection).set("circuit_state", "open", AT)
         EventLog(unit.connection).append("1", at=AT, kind="discovered")

@@ -135,6 +135,56 @@ def upgrade() -> None:
     op.create_index("ix_events_twitch_vod_id_id", "events", ["twitch_vod_id", "id"])
     _create_index("ix_events_published", "events", ["at"], where="from_state = 'uploading' AND to_state = 'done'")
     op.create_table(
+        "publications",
+        sa.Column("id", row_id, nullable=False, autoincrement=True),
+        sa.Column("twitch_vod_id", sa.Text(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False, server_default=sa.text("1")),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("parts", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="planned"),
+        sa.Column("start_ms", sa.BigInteger(), nullable=False),
+        sa.Column("end_ms", sa.BigInteger(), nullable=False),
+        sa.Column("source_name", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("checksum", sa.Text(), nullable=False),
+        sa.Column("session_uri", sa.Text(), nullable=True),
+        sa.Column("session_at", time, nullable=True),
+        sa.Column("committed_bytes", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
+        sa.Column("youtube_id", sa.Text(), nullable=True),
+        sa.Column("title", sa.Text(), nullable=False, server_default=""),
+        sa.Column("privacy", sa.Text(), nullable=False, server_default=""),
+        sa.Column("marker", sa.Text(), nullable=False, server_default=""),
+        sa.Column("thumbnail_done", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("playlist_done", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("uploaded_at", time, nullable=True),
+        sa.Column("processed_at", time, nullable=True),
+        sa.Column("checked_at", time, nullable=True),
+        sa.Column("next_check_at", time, nullable=True),
+        sa.Column("checks", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("youtube_duration_ms", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason_code", sa.Text(), nullable=True),
+        sa.Column("created_at", time, nullable=False, server_default=now),
+        sa.Column("updated_at", time, nullable=False, server_default=now),
+        sa.PrimaryKeyConstraint("id", name="pk_publications"),
+        sa.UniqueConstraint("twitch_vod_id", "round", "part", name="uq_publications_twitch_vod_id_round_part"),
+        sa.CheckConstraint(
+            "state IN ('planned', 'uploading', 'uploaded', 'processed', 'rejected', 'vanished', 'superseded')",
+            name=op.f("ck_publications_state_is_known"),
+        ),
+        sa.CheckConstraint("part >= 1 AND part <= parts", name=op.f("ck_publications_part_is_one_of_parts")),
+        sa.CheckConstraint("thumbnail_done IN (0, 1)", name=op.f("ck_publications_thumbnail_done_is_0_or_1")),
+        sa.CheckConstraint("playlist_done IN (0, 1)", name=op.f("ck_publications_playlist_done_is_0_or_1")),
+        sqlite_autoincrement=True,
+    )
+    _create_index(
+        "ix_publications_next_check_at",
+        "publications",
+        ["next_check_at"],
+        where="state IN ('uploaded', 'processed')",
+    )
+    op.create_index("ix_publications_youtube_id", "publications", ["youtube_id"])
+    op.create_table(
         "kv",
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
         sa.Column("key", sa.Text(), nullable=False),
@@ -174,6 +224,7 @@ def downgrade() -> None:
     op.drop_table("oauth_tokens")
     op.drop_table("leases")
     op.drop_table("kv")
+    op.drop_table("publications")
     op.drop_table("events")
     queue_counts.drop(op.get_bind())
     op.drop_table("queue_counts")
