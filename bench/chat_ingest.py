@@ -82,15 +82,11 @@ def chat_lines(count: int, seed: int = 1) -> list[bytes]:
     lines = []
     for number in range(count):
         person = int(rng.paretovariate(0.8)) % 5000
-        body = " ".join(
-            rng.choice(words) for _ in range(1 + int(rng.expovariate(0.15)) % 40)
-        )
+        body = " ".join(rng.choice(words) for _ in range(1 + int(rng.expovariate(0.15)) % 40))
         emotes = ""
         if rng.random() < 0.25:
             body, emotes = f"Kappa {body}", "25:0-4"
-        sent_ms = (
-            _START_MS + number * 1000 // _RATE - (400 if rng.random() < 1 / 7 else 0)
-        )
+        sent_ms = _START_MS + number * 1000 // _RATE - (400 if rng.random() < 1 / 7 else 0)
         badges = ("", "subscriber/12", "vip/1,subscriber/3", "moderator/1")[person % 4]
         lines.append(
             f"@badge-info=;badges={badges};client-nonce={rng.getrandbits(128):032x};color=#1E90FF;"
@@ -131,25 +127,18 @@ async def send(port_file: Path, certificate: Path, count: int) -> None:
             await stream.receive()
         sent.set()
 
-    async with (
-        TLSListener(sockets, context, standard_compatible=False) as listener,
-        anyio.create_task_group() as tasks,
-    ):
+    async with TLSListener(sockets, context, standard_compatible=False) as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         await anyio.Path(port_file).write_text(str(port))
         await sent.wait()
         tasks.cancel_scope.cancel()
 
 
-async def receive(
-    port: int, certificate: Path, take: Callable[[list[bytes]], Any], count: int
-) -> float:
+async def receive(port: int, certificate: Path, take: Callable[[list[bytes]], Any], count: int) -> float:
     """Read lines until there were ``count``; returns when the first came."""
     context = ssl.create_default_context(cafile=str(certificate))
     splitter, first, taken = Splitter(), 0.0, 0
-    async with await anyio.connect_tcp(
-        "127.0.0.1", port, ssl_context=context, tls_standard_compatible=False
-    ) as stream:
+    async with await anyio.connect_tcp("127.0.0.1", port, ssl_context=context, tls_standard_compatible=False) as stream:
         while taken < count:
             chunk = await stream.receive(65536)
             first = first or time.perf_counter()
@@ -160,9 +149,7 @@ async def receive(
     return first
 
 
-async def record(
-    database: Database, folder: Path, port: int, certificate: Path, count: int
-) -> dict[str, float]:
+async def record(database: Database, folder: Path, port: int, certificate: Path, count: int) -> dict[str, float]:
     """Our way."""
     session = open_session(database)
     lateness: list[float] = []
@@ -173,9 +160,7 @@ async def record(
             await anyio.sleep(0.005)
             lateness.append(time.perf_counter() - before - 0.005)
 
-    async with Recording(
-        database, folder, "bench", SystemClock(), get_logger("bench"), Metrics()
-    ) as recording:
+    async with Recording(database, folder, "bench", SystemClock(), get_logger("bench"), Metrics()) as recording:
         await recording.begin("chan", session)
 
         async def take(lines: list[bytes]) -> None:
@@ -201,9 +186,7 @@ async def record(
     }
 
 
-async def insert_each(
-    database: Database, port: int, certificate: Path, count: int
-) -> dict[str, float]:
+async def insert_each(database: Database, port: int, certificate: Path, count: int) -> dict[str, float]:
     """One INSERT and one commit per message, on the driver's connection."""
     with database.unit_of_work() as unit:
         make_rows(unit.connection)
@@ -230,9 +213,7 @@ def make_rows(connection: Connection) -> None:
     """The table of one row per message."""
     on_sqlite = connection.dialect.name == "sqlite"
     serial = "INTEGER PRIMARY KEY" if on_sqlite else "BIGSERIAL PRIMARY KEY"
-    connection.exec_driver_sql(
-        _ROWS.format(serial=serial, time="TEXT" if on_sqlite else "TIMESTAMPTZ")
-    )
+    connection.exec_driver_sql(_ROWS.format(serial=serial, time="TEXT" if on_sqlite else "TIMESTAMPTZ"))
     for statement in _ROWS_INDEXES:
         connection.exec_driver_sql(statement)
 
@@ -247,26 +228,10 @@ def as_row(message: ChatMessage) -> tuple[object, ...]:
     """A message as such a row."""
     who = message.chatter
     assert who is not None
-    sent = (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(message.sent_ms // 1000))
-        + f".{message.sent_ms % 1000:03d}Z"
-    )
+    sent = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(message.sent_ms // 1000)) + f".{message.sent_ms % 1000:03d}Z"
     return (
-        *(
-            "123456789",
-            who.login,
-            message.body,
-            sent,
-            (message.sent_ms - _START_MS) / 1000,
-        ),
-        *(
-            who.badges,
-            message.emotes,
-            who.color,
-            who.user_id,
-            message.msg_id,
-            message.reply_to,
-        ),
+        *("123456789", who.login, message.body, sent, (message.sent_ms - _START_MS) / 1000),
+        *(who.badges, message.emotes, who.color, who.user_id, message.msg_id, message.reply_to),
     )
 
 
@@ -274,9 +239,7 @@ def open_session(database: Database) -> Session:
     """A new stream's."""
     with database.unit_of_work() as unit:
         stream = uuid.uuid4().hex
-        session = SessionStore(unit.connection).open(
-            "chan", stream_id=stream, base_ms=base_of(_START_MS)
-        )
+        session = SessionStore(unit.connection).open("chan", stream_id=stream, base_ms=base_of(_START_MS))
         unit.commit()
     return session
 
@@ -298,14 +261,10 @@ def server_cpu(server: PostgresServer | None) -> float:
     if server is None:
         return 0.0
     total = 0
-    children = (
-        Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    )
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     for pid in [str(server.pid), *children]:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(
-            map(int, fields[11:15] if pid == str(server.pid) else fields[11:13])
-        )
+        total += sum(map(int, fields[11:15] if pid == str(server.pid) else fields[11:13]))
     return total / _CLOCK_TICKS
 
 
@@ -324,40 +283,22 @@ def new_database(folder: Path, server: PostgresServer | None) -> Iterator[Databa
 
 
 def end_to_end(
-    role: str,
-    database: Database,
-    folder: Path,
-    count: int,
-    server: PostgresServer | None,
+    role: str, database: Database, folder: Path, count: int, server: PostgresServer | None
 ) -> dict[str, float]:
     """One receiver in a process of its own, with another that sends."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         port_file = Path(own) / "port"
-        common = [
-            sys.executable,
-            "-m",
-            "bench.chat_ingest",
-            "--folder",
-            own,
-            "--messages",
-            str(count),
-            "--role",
-        ]
+        common = [sys.executable, "-m", "bench.chat_ingest", "--folder", own, "--messages", str(count), "--role"]
         sender = subprocess.Popen([*common, "send"])
         try:
             while not port_file.exists() or not port_file.read_text():
                 if sender.poll() is not None:
-                    raise RuntimeError(
-                        "The sender ended before it listened; its words are above."
-                    )
+                    raise RuntimeError("The sender ended before it listened; its words are above.")
                 time.sleep(0.05)
             before = server_cpu(server)
             done = subprocess.run(
                 [*common, role],
-                env={
-                    **os.environ,
-                    "CHAT_URL": database.url.render_as_string(hide_password=False),
-                },
+                env={**os.environ, "CHAT_URL": database.url.render_as_string(hide_password=False)},
                 stdout=subprocess.PIPE,
                 check=True,
             )
@@ -370,9 +311,7 @@ def end_to_end(
     return figures
 
 
-def stages(
-    folder: Path, server: PostgresServer | None, messages: Sequence[ChatMessage]
-) -> None:
+def stages(folder: Path, server: PostgresServer | None, messages: Sequence[ChatMessage]) -> None:
     """Writing alone, the room it takes, and moving a whole chat."""
     count = len(messages)
     with new_database(folder, server) as database:
@@ -380,33 +319,14 @@ def stages(
         before = time.perf_counter()
         for start in range(0, count, _BATCH):
             with database.unit_of_work() as unit:
-                written = writer.write(
-                    unit.connection, session, messages[start : start + _BATCH]
-                )
+                written = writer.write(unit.connection, session, messages[start : start + _BATCH])
                 unit.commit()
             writer.remember(written)
         ours_s = time.perf_counter() - before
-        ours_bytes = (
-            size_of(
-                database,
-                "chat_session",
-                "chat_message",
-                "chatter",
-                "chat_bucket",
-                "chat_clear",
-            )
-            / count
-        )
+        ours_bytes = size_of(database, "chat_session", "chat_message", "chatter", "chat_bucket", "chat_clear") / count
         best_s = at_once(database)
         moved_ms = (
-            min(
-                timed(
-                    database,
-                    "UPDATE chat_session SET vod_offset_ms = vod_offset_ms + 5",
-                )
-                for _ in range(9)
-            )
-            * 1000
+            min(timed(database, "UPDATE chat_session SET vod_offset_ms = vod_offset_ms + 5") for _ in range(9)) * 1000
         )
     with new_database(folder, server) as database:
         with database.unit_of_work() as unit:
@@ -414,39 +334,24 @@ def stages(
             empty = size_of(database, "chat_rows")
             cursor: Any = unit.connection.connection.driver_connection
             cursor = cursor.cursor()
-            cursor.executemany(
-                insert_row(unit.connection), [as_row(message) for message in messages]
-            )
+            cursor.executemany(insert_row(unit.connection), [as_row(message) for message in messages])
             unit.commit()
         rows_bytes = (size_of(database, "chat_rows") - empty) / count
         rows_ms = (
-            timed(
-                database,
-                "UPDATE chat_rows SET rel_timestamp = rel_timestamp + 5 WHERE vod_id = '123456789'",
-            )
-            * 1000
+            timed(database, "UPDATE chat_rows SET rel_timestamp = rel_timestamp + 5 WHERE vod_id = '123456789'") * 1000
         )
     say(
         f"  insert stage: {count / ours_s:,.0f} /s, {ours_s / count * 1e6:.1f} us each; the finished rows at once"
         f" {count / best_s:,.0f} /s: {ours_s / best_s:.2f} times as long"
     )
-    say(
-        f"  room: {ours_bytes:.0f} bytes each, as rows {rows_bytes:.0f}: {ours_bytes / rows_bytes:.2f}x (target 0.38)"
-    )
-    say(
-        f"  moving {count:,} messages: {moved_ms:.2f} ms (target 5), as rows {rows_ms:,.0f} ms"
-    )
+    say(f"  room: {ours_bytes:.0f} bytes each, as rows {rows_bytes:.0f}: {ours_bytes / rows_bytes:.2f}x (target 0.38)")
+    say(f"  moving {count:,} messages: {moved_ms:.2f} ms (target 5), as rows {rows_ms:,.0f} ms")
 
 
 def at_once(database: Database) -> float:
     """How long the finished rows of chat_message take in one COPY or ``executemany``."""
     with database.unit_of_work() as unit:
-        rows = [
-            tuple(row)
-            for row in unit.connection.execute(
-                select(chat_message).order_by(chat_message.c.id)
-            )
-        ]
+        rows = [tuple(row) for row in unit.connection.execute(select(chat_message).order_by(chat_message.c.id))]
         unit.connection.exec_driver_sql("DELETE FROM chat_message")
         unit.commit()
     if not database.is_sqlite:
@@ -458,9 +363,7 @@ def at_once(database: Database) -> float:
         cursor: Any = unit.connection.connection.driver_connection
         cursor = cursor.cursor()
         if database.is_sqlite:
-            cursor.executemany(
-                "INSERT INTO chat_message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
+            cursor.executemany("INSERT INTO chat_message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         else:
             with cursor.copy("COPY chat_message FROM STDIN") as copy:
                 for row in rows:
@@ -483,9 +386,7 @@ def size_of(database: Database, *tables: str) -> int:
     with database.unit_of_work(write=False) as unit:
         if database.is_sqlite:
             pages = unit.connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            return int(pages) * int(
-                unit.connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-            )
+            return int(pages) * int(unit.connection.exec_driver_sql("PRAGMA page_size").scalar_one())
         sizes = " + ".join(f"pg_total_relation_size('{table}')" for table in tables)
         try:
             return int(unit.connection.exec_driver_sql(f"SELECT {sizes}").scalar_one())
@@ -509,28 +410,16 @@ def compare(kind: str, folder: Path, count: int, rows: int, runs: int) -> None:
                 theirs.append(end_to_end("insert", database, folder, rows, server))
         with new_database(folder, server) as database:
             burst = end_to_end("record", database, folder, _BURST, server)
-        best, other = (
-            min(ours, key=lambda each: each["cpu"]),
-            min(theirs, key=lambda each: each["cpu"]),
-        )
+        best, other = min(ours, key=lambda each: each["cpu"]), min(theirs, key=lambda each: each["cpu"])
         speed = count / min(each["seconds"] for each in ours)
         row_speed = rows / min(each["seconds"] for each in theirs)
         cpu, row_cpu = best["cpu"] / count * 1e6, other["cpu"] / rows * 1e6
-        both, row_both = (
-            cpu + best["server_cpu"] / count * 1e6,
-            row_cpu + other["server_cpu"] / rows * 1e6,
-        )
+        both, row_both = cpu + best["server_cpu"] / count * 1e6, row_cpu + other["server_cpu"] / rows * 1e6
         say(f"{kind}, best of {runs}")
-        say(
-            f"  end to end: {speed:,.0f} /s, one INSERT each {row_speed:,.0f} /s: {speed / row_speed:.1f} times"
-        )
-        say(
-            f"  CPU per message: {cpu:.1f} us, one INSERT each {row_cpu:.1f} us: 1/{row_cpu / cpu:.1f}"
-        )
+        say(f"  end to end: {speed:,.0f} /s, one INSERT each {row_speed:,.0f} /s: {speed / row_speed:.1f} times")
+        say(f"  CPU per message: {cpu:.1f} us, one INSERT each {row_cpu:.1f} us: 1/{row_cpu / cpu:.1f}")
         if server is not None:
-            say(
-                f"  with the server's: {both:.1f} us and {row_both:.1f} us: 1/{row_both / both:.1f}"
-            )
+            say(f"  with the server's: {both:.1f} us and {row_both:.1f} us: 1/{row_both / both:.1f}")
         say(
             f"  event loop during a burst of {_BURST}: late by {burst['late_p99_ms']:.1f} ms at p99,"
             f" {burst['late_max_ms']:.1f} ms at most"
@@ -540,33 +429,20 @@ def compare(kind: str, folder: Path, count: int, rows: int, runs: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=200_000, help="for us")
-    parser.add_argument(
-        "--rows",
-        type=int,
-        default=20_000,
-        help="for the one that stores each by itself",
-    )
+    parser.add_argument("--rows", type=int, default=20_000, help="for the one that stores each by itself")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--databases", default="sqlite,postgresql")
     parser.add_argument("--memory", action="store_true", help="SQLite in /dev/shm")
-    parser.add_argument(
-        "--role", choices=["send", "record", "insert"], help=argparse.SUPPRESS
-    )
+    parser.add_argument("--role", choices=["send", "record", "insert"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     configure_logging("error", "text", sys.stderr)
     if options.role is None:
-        with tempfile.TemporaryDirectory(
-            dir="/dev/shm" if options.memory else None
-        ) as folder:  # noqa: S108
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if options.memory else None) as folder:  # noqa: S108
             for kind in options.databases.split(","):
-                compare(
-                    kind, Path(folder), options.messages, options.rows, options.runs
-                )
+                compare(kind, Path(folder), options.messages, options.rows, options.runs)
         return
     port_file, certificate = options.folder / "port", options.folder / "ca.pem"
     if options.role == "send":
@@ -575,9 +451,7 @@ def main() -> None:
     database = Database(make_url(os.environ["CHAT_URL"]))
     port = int(port_file.read_text())
     if options.role == "record":
-        figures = anyio.run(
-            record, database, options.folder, port, certificate, options.messages
-        )
+        figures = anyio.run(record, database, options.folder, port, certificate, options.messages)
     else:
         figures = anyio.run(insert_each, database, port, certificate, options.messages)
     database.dispose()

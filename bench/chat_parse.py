@@ -30,26 +30,19 @@ from vodkeep_standin.scenario.chat import ChatScript, VideoChat
 from vodkeep_standin.scenario.model import Channel
 
 IRCTOKENS = "irctokens==2.0.2"
-_CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
-)
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
 _STARTED_MS = 1_795_000_000_000
 
 
 def chat(count: int, seed: int) -> list[bytes]:
     """Lines as they come on a busy evening: the stand-in's, with all tags."""
     channel = Channel("1337", "kai", "Kai")
-    script = ChatScript(
-        VideoChat(per_second=10), stream="bench", seed=seed, duration_s=count / 10 + 60
-    )
+    script = ChatScript(VideoChat(per_second=10), stream="bench", seed=seed, duration_s=count / 10 + 60)
     lines: list[bytes] = []
     before = None
     for index in range(len(script)):
         line = script.line(index)
-        lines += [
-            text.encode()
-            for text in with_events(line, before, channel, _STARTED_MS + line.offset_ms)
-        ]
+        lines += [text.encode() for text in with_events(line, before, channel, _STARTED_MS + line.offset_ms)]
         before = line
         if len(lines) >= count:
             break
@@ -61,9 +54,7 @@ def oracle() -> ModuleType | None:
     folder = install(IRCTOKENS, _CACHE / "tools", _say)
     if folder is None:
         return None
-    sys.path += [
-        str(path) for path in sorted(folder.parent.glob("lib/python*/site-packages"))
-    ]
+    sys.path += [str(path) for path in sorted(folder.parent.glob("lib/python*/site-packages"))]
     return importlib.import_module("irctokens")
 
 
@@ -83,11 +74,7 @@ def differences(irctokens: ModuleType, lines: Sequence[bytes]) -> Counter[str]:
         try:
             theirs = irctokens.tokenise(text)
         except (ValueError, IndexError):
-            outcomes[
-                "both see no command"
-                if ours is None
-                else "irctokens raises, we read it"
-            ] += 1
+            outcomes["both see no command" if ours is None else "irctokens raises, we read it"] += 1
             continue
         if ours is None:
             outcomes["DIFFERENT: only irctokens sees a command"] += 1
@@ -131,63 +118,31 @@ def report(rates: dict[str, list[float]]) -> str:
     for name, own in rates.items():
         middle = statistics.median(own)
         ratio = f" ({middle / base:.1f}x)" if base else ""
-        rows.append(
-            f"| {name} | {middle:,.0f}{ratio} | {min(own):,.0f} to {max(own):,.0f} |"
-        )
+        rows.append(f"| {name} | {middle:,.0f}{ratio} | {min(own):,.0f} to {max(own):,.0f} |")
     return "\n".join(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and measure; 1 if the two disagree about a line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.chat_parse", description=__doc__
-    )
-    parser.add_argument(
-        "--lines", type=int, default=20_000, help="how many lines there are"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=9, help="how often each contender reads them"
-    )
-    parser.add_argument(
-        "--mangled",
-        type=int,
-        default=100_000,
-        help="how many mangled lines are compared before",
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.chat_parse", description=__doc__)
+    parser.add_argument("--lines", type=int, default=20_000, help="how many lines there are")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each contender reads them")
+    parser.add_argument("--mangled", type=int, default=100_000, help="how many mangled lines are compared before")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args(arguments)
     lines = chat(wanted.lines, wanted.seed)
-    _say(
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores; {IRCTOKENS}"
-    )
-    _say(
-        f"{len(lines)} lines of {statistics.fmean(map(len, lines)):.0f} bytes, {wanted.rounds} rounds"
-    )
+    _say(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores; {IRCTOKENS}")
+    _say(f"{len(lines)} lines of {statistics.fmean(map(len, lines)):.0f} bytes, {wanted.rounds} rounds")
     irctokens = oracle()
     disagree = 0
     if irctokens is not None:
         chance = random.Random(wanted.seed)
-        broken = [
-            line
-            for n in range(wanted.mangled)
-            for line in Splitter().feed(mangled(n, chance) + b"\n")
-        ]
+        broken = [line for n in range(wanted.mangled) for line in Splitter().feed(mangled(n, chance) + b"\n")]
         for name, compared in (("as it comes", lines), ("mangled", broken)):
             outcomes = differences(irctokens, compared)
-            disagree += sum(
-                count
-                for outcome, count in outcomes.items()
-                if outcome.startswith("DIFFERENT")
-            )
-            _say(
-                f"{name}: "
-                + ", ".join(
-                    f"{count} {outcome}" for outcome, count in outcomes.most_common()
-                )
-            )
-    contenders: dict[str, Callable[[], float]] = {
-        "tokeniser": lambda: rate(parse_line, lines)
-    }
+            disagree += sum(count for outcome, count in outcomes.items() if outcome.startswith("DIFFERENT"))
+            _say(f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()))
+    contenders: dict[str, Callable[[], float]] = {"tokeniser": lambda: rate(parse_line, lines)}
     if irctokens is not None:
         contenders["irctokens"] = lambda: rate(irctokens.tokenise, lines)
     contenders["splitter"] = lambda: split_rate(lines)

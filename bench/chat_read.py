@@ -59,28 +59,19 @@ class Crowd:
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
-        self.words = [
-            f"{'kvmst'[n % 5]}{'aeiou'[n // 5 % 5]}{n:x}" for n in range(WORDS)
-        ]
+        self.words = [f"{'kvmst'[n % 5]}{'aeiou'[n // 5 % 5]}{n:x}" for n in range(WORDS)]
         self._weights = list(accumulate(1 / (n + 8) for n in range(WORDS)))
-        self.chatters = [
-            Chatter(str(n), f"user{n}", f"User{n}", "#1E90FF", "subscriber/12")
-            for n in range(CHATTERS)
-        ]
+        self.chatters = [Chatter(str(n), f"user{n}", f"User{n}", "#1E90FF", "subscriber/12") for n in range(CHATTERS)]
         self.keys = [chatter.key() for chatter in self.chatters]
 
     def word(self) -> str:
         """One of them, as often as it is said."""
-        return self.words[
-            bisect.bisect(self._weights, self._rng.random() * self._weights[-1])
-        ]
+        return self.words[bisect.bisect(self._weights, self._rng.random() * self._weights[-1])]
 
     def row(self, number: int, people: list[int], loud: list[float]) -> tuple[Any, ...]:
         """A row of ``chat_message``, said by one of ``people``."""
         rng = self._rng
-        body = " ".join(
-            self.word() for _ in range(min(20, 1 + int(rng.expovariate(0.22))))
-        )
+        body = " ".join(self.word() for _ in range(min(20, 1 + int(rng.expovariate(0.22)))))
         emotes = "25:0-3" if rng.random() < 0.25 else None
         reply = rng.randbytes(16) if rng.random() < 0.05 else None
         extra = '{"first":true}' if rng.random() < 0.02 else None
@@ -136,21 +127,14 @@ def fill(connection: Connection, messages: int) -> None:
                 put(connection, "chat_message", 9, batch)
                 batch = []
         put(connection, "chat_message", 9, batch)
-        put(
-            connection,
-            "chat_bucket",
-            3,
-            [(session_id, bucket, n) for bucket, n in buckets.items()],
-        )
+        put(connection, "chat_bucket", 3, [(session_id, bucket, n) for bucket, n in buckets.items()])
 
 
 def build_index(connection: Connection) -> None:
     """The index of everything, the quick way."""
     search_index.prepare(connection)
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(
-            "INSERT INTO chat_search(chat_search) VALUES('rebuild')"
-        )
+        connection.exec_driver_sql("INSERT INTO chat_search(chat_search) VALUES('rebuild')")
         return
     name, definition = connection.exec_driver_sql(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'chat_search' ORDER BY indexname LIMIT 1"
@@ -161,16 +145,12 @@ def build_index(connection: Connection) -> None:
     connection.exec_driver_sql(definition)
 
 
-def _insert(
-    connection: Connection, table: str, columns: int, rows: list[tuple[Any, ...]]
-) -> None:
+def _insert(connection: Connection, table: str, columns: int, rows: list[tuple[Any, ...]]) -> None:
     driver: Any = connection.connection.driver_connection
     driver.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)  # noqa: S608 - names of ours
 
 
-def _copy(
-    connection: Connection, table: str, _columns: int, rows: list[tuple[Any, ...]]
-) -> None:
+def _copy(connection: Connection, table: str, _columns: int, rows: list[tuple[Any, ...]]) -> None:
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
         for row in rows:
@@ -192,9 +172,7 @@ class Figure:
         return f"{self.question:34s} {self.p50:8.2f} {self.p99:8.2f} {self.cpu:8.2f} {self.asked:7d}"
 
 
-def measure(
-    question: str, database: Database, ask: Callable[[Connection], object], times: int
-) -> Figure:
+def measure(question: str, database: Database, ask: Callable[[Connection], object], times: int) -> Figure:
     """Ask ``times`` times, after a tenth of that to get warm."""
     walls: list[float] = []
     cpu = 0.0
@@ -206,9 +184,7 @@ def measure(
                 walls.append((time.perf_counter() - began) * 1000)
                 cpu += (time.thread_time() - used) * 1000
     walls.sort()
-    return Figure(
-        question, walls[times // 2], walls[int(times * 0.99)], cpu / times, times
-    )
+    return Figure(question, walls[times // 2], walls[int(times * 0.99)], cpu / times, times)
 
 
 def ask_everything(database: Database, times: int) -> list[Figure]:
@@ -245,71 +221,19 @@ def ask_everything(database: Database, times: int) -> list[Figure]:
         measure(
             f"window of {WINDOW}, as moderated",
             database,
-            lambda c: load_window(
-                c, vod(), texts, limit=WINDOW, offset_ms=place(), view=View.MODERATED
-            ),
+            lambda c: load_window(c, vod(), texts, limit=WINDOW, offset_ms=place(), view=View.MODERATED),
             times,
         ),
-        measure(
-            "histogram, 60 s",
-            database,
-            lambda c: load_activity(c, vod(), width_ms=60_000),
-            times,
-        ),
-        measure(
-            "histogram, 10 s",
-            database,
-            lambda c: load_activity(c, vod(), width_ms=10_000),
-            times,
-        ),
-        measure(
-            "search a broadcast: a word",
-            database,
-            lambda c: search_item(c, vod(), query(crowd.word())),
-            times,
-        ),
-        measure(
-            "search a broadcast: two words",
-            database,
-            lambda c: search_item(c, vod(), query(two())),
-            times,
-        ),
-        measure(
-            "search a broadcast: a phrase",
-            database,
-            lambda c: search_item(c, vod(), query(f'"{two()}"')),
-            times,
-        ),
-        measure(
-            "a person in a broadcast",
-            database,
-            lambda c: search_item(c, vod(), query(login=login())),
-            times,
-        ),
-        measure(
-            "search the library: a word",
-            database,
-            lambda c: search_library(c, query(crowd.word())),
-            times // 4,
-        ),
-        measure(
-            "search the library: a rare word",
-            database,
-            lambda c: search_library(c, query(rare())),
-            times // 4,
-        ),
-        measure(
-            "search the library: two words",
-            database,
-            lambda c: search_library(c, query(two())),
-            times // 4,
-        ),
-        measure(
-            "a person in the library",
-            database,
-            lambda c: search_library(c, query(login=login())),
-            times // 4,
-        ),
+        measure("histogram, 60 s", database, lambda c: load_activity(c, vod(), width_ms=60_000), times),
+        measure("histogram, 10 s", database, lambda c: load_activity(c, vod(), width_ms=10_000), times),
+        measure("search a broadcast: a word", database, lambda c: search_item(c, vod(), query(crowd.word())), times),
+        measure("search a broadcast: two words", database, lambda c: search_item(c, vod(), query(two())), times),
+        measure("search a broadcast: a phrase", database, lambda c: search_item(c, vod(), query(f'"{two()}"')), times),
+        measure("a person in a broadcast", database, lambda c: search_item(c, vod(), query(login=login())), times),
+        measure("search the library: a word", database, lambda c: search_library(c, query(crowd.word())), times // 4),
+        measure("search the library: a rare word", database, lambda c: search_library(c, query(rare())), times // 4),
+        measure("search the library: two words", database, lambda c: search_library(c, query(two())), times // 4),
+        measure("a person in the library", database, lambda c: search_library(c, query(login=login())), times // 4),
     ]
     before = _peak_mb()
     figures.append(
@@ -320,9 +244,7 @@ def ask_everything(database: Database, times: int) -> list[Figure]:
             times,
         )
     )
-    _tell(
-        f"peak memory before and after opening it {times} times: {before:.0f} and {_peak_mb():.0f} MB"
-    )
+    _tell(f"peak memory before and after opening it {times} times: {before:.0f} and {_peak_mb():.0f} MB")
     return figures
 
 
@@ -366,17 +288,11 @@ def build(database: Database, messages: int) -> None:
     """Fill and index it; the time is told."""
     migrate.upgrade(database, CHAT)
     began = time.perf_counter()
-    for step in (
-        lambda c: fill(c, messages),
-        build_index,
-        lambda c: c.exec_driver_sql("ANALYZE"),
-    ):
+    for step in (lambda c: fill(c, messages), build_index, lambda c: c.exec_driver_sql("ANALYZE")):
         with database.unit_of_work(patience=migrate._PATIENCE) as unit:
             step(unit.connection)
             unit.commit()
-    _tell(
-        f"{messages + LONG_MESSAGES} messages made and indexed in {time.perf_counter() - began:.0f} s"
-    )
+    _tell(f"{messages + LONG_MESSAGES} messages made and indexed in {time.perf_counter() - began:.0f} s")
 
 
 def _tell(line: str) -> None:
@@ -386,37 +302,23 @@ def _tell(line: str) -> None:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0] if __doc__ else ""
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=400)
     parser.add_argument("--databases", default="sqlite,postgres")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    _tell(
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, psycopg {psycopg.__version__}"
-    )
+    _tell(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, psycopg {psycopg.__version__}")
     for kind in options.databases.split(","):
         make = sqlite_database if kind == "sqlite" else postgres_database
         with make(options.messages) as database:
             figures = ask_everything(database, options.times)
-        _tell(
-            f"\n{kind}, {options.messages} messages in {BROADCASTS} broadcasts and one of {LONG_MESSAGES}"
-        )
+        _tell(f"\n{kind}, {options.messages} messages in {BROADCASTS} broadcasts and one of {LONG_MESSAGES}")
         _tell(f"{'ms':34s} {'p50':>8s} {'p99':>8s} {'CPU':>8s} {'asked':>7s}")
         for figure in figures:
             _tell(figure.line())
         if options.json:
-            _tell(
-                json.dumps(
-                    {
-                        kind: [
-                            [f.question, f.p50, f.p99, f.cpu, f.asked] for f in figures
-                        ]
-                    }
-                )
-            )
+            _tell(json.dumps({kind: [[f.question, f.p50, f.p99, f.cpu, f.asked] for f in figures]}))
 
 
 if __name__ == "__main__":

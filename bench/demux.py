@@ -26,9 +26,7 @@ from bench.capture.vod import make_vod
 from vodkeep.capture.samples import SegmentSamples
 from vodkeep.capture.transport_stream import read_transport_stream
 
-_CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
-)
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
 MB = 1_000_000
 
 
@@ -54,10 +52,7 @@ def remux(body: bytes) -> bytes:
         av.open(io.BytesIO(body), mode="r", format="mpegts") as container,
         av.open(movie, mode="w", format="mp4") as output,
     ):
-        streams = {
-            stream.index: output.add_stream_from_template(stream)
-            for stream in container.streams
-        }
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in container.streams}
         for packet in container.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
@@ -65,11 +60,7 @@ def remux(body: bytes) -> bytes:
     return movie.getvalue()
 
 
-CONTENDERS: dict[str, Callable[[bytes], object]] = {
-    "ours": read_transport_stream,
-    "demux": demux,
-    "remux": remux,
-}
+CONTENDERS: dict[str, Callable[[bytes], object]] = {"ours": read_transport_stream, "demux": demux, "remux": remux}
 
 
 def take_turn(contender: Callable[[bytes], object], body: bytes) -> Turn:
@@ -90,8 +81,7 @@ def digests(segment: SegmentSamples) -> dict[str, list[str]]:
         ends = np.cumsum(track.sizes, dtype=np.int64).tolist()
         begins = [0, *ends[:-1]]
         found[track.format.kind] = [
-            hashlib.sha256(track.payload[begin:end]).hexdigest()
-            for begin, end in zip(begins, ends, strict=True)
+            hashlib.sha256(track.payload[begin:end]).hexdigest() for begin, end in zip(begins, ends, strict=True)
         ]
     return found
 
@@ -102,24 +92,17 @@ def digests_of_movie(movie: bytes) -> dict[str, list[str]]:
     with av.open(io.BytesIO(movie), mode="r") as container:
         for packet in container.demux():
             if packet.size:
-                found.setdefault(packet.stream.type, []).append(
-                    hashlib.sha256(bytes(packet)).hexdigest()
-                )
+                found.setdefault(packet.stream.type, []).append(hashlib.sha256(bytes(packet)).hexdigest())
     return found
 
 
 def report(turns: dict[str, list[Turn]], size: float) -> str:
     """A table of medians; behind each figure in brackets its ratio to ours."""
-    rows = [
-        "| | wall ms | CPU ms | MB/s | fresh pages | wall from to |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-    ]
+    rows = ["| | wall ms | CPU ms | MB/s | fresh pages | wall from to |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     ours = statistics.median(turn.wall_s for turn in turns["ours"])
     for name, own in turns.items():
         wall = statistics.median(turn.wall_s for turn in own)
-        cpu = statistics.fmean(
-            turn.cpu_s for turn in own
-        )  # The kernel counts CPU time too coarsely for a median.
+        cpu = statistics.fmean(turn.cpu_s for turn in own)  # The kernel counts CPU time too coarsely for a median.
         pages = statistics.median(turn.faults for turn in own)
         least, most = min(turn.wall_s for turn in own), max(turn.wall_s for turn in own)
         rows.append(
@@ -132,20 +115,11 @@ def report(turns: dict[str, list[Turn]], size: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; 1 if the contenders do not agree on the samples."""
     parser = argparse.ArgumentParser(prog="python -m bench.demux", description=__doc__)
-    parser.add_argument(
-        "--segments", type=int, default=4, help="how many segments of 10 s, 7.8 MB each"
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=15,
-        help="how often each contender reads each segment",
-    )
+    parser.add_argument("--segments", type=int, default=4, help="how many segments of 10 s, 7.8 MB each")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each contender reads each segment")
     wanted = parser.parse_args(arguments)
     say = sys.stdout.write
-    vod = make_vod(
-        _CACHE, wanted.segments, imageio_ffmpeg.get_ffmpeg_exe(), lambda line: None
-    )
+    vod = make_vod(_CACHE, wanted.segments, imageio_ffmpeg.get_ffmpeg_exe(), lambda line: None)
     bodies = [(vod.folder / name).read_bytes() for name in vod.segments]
     for body in bodies:
         if digests(read_transport_stream(body)) != digests_of_movie(remux(body)):
@@ -156,16 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for body in bodies:
             for name, contender in CONTENDERS.items():
                 turns[name].append(take_turn(contender, body))
-    libraries = ", ".join(
-        f"{name} {'.'.join(map(str, number))}"
-        for name, number in av.library_versions.items()
-    )
-    say(
-        f"{len(bodies)} segments of {vod.size_bytes / len(bodies) / MB:.1f} MB, {wanted.rounds} rounds\n"
-    )
-    say(
-        f"Python {platform.python_version()}, numpy {np.__version__}, PyAV {av.__version__} ({libraries})\n\n"
-    )
+    libraries = ", ".join(f"{name} {'.'.join(map(str, number))}" for name, number in av.library_versions.items())
+    say(f"{len(bodies)} segments of {vod.size_bytes / len(bodies) / MB:.1f} MB, {wanted.rounds} rounds\n")
+    say(f"Python {platform.python_version()}, numpy {np.__version__}, PyAV {av.__version__} ({libraries})\n\n")
     say(report(turns, vod.size_bytes / len(bodies)) + "\n")
     return 0
 

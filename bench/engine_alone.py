@@ -44,9 +44,7 @@ class KnownPlaylist:
 def build_capture(data_dir: Path, url: str, connections: int) -> CaptureService:
     """The engine as the service builds it."""
 
-    async def no_other_way(
-        wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]
-    ) -> None:
+    async def no_other_way(wanted: WantedFilm, target: Path, on_progress: Callable[[Progress], None]) -> None:
         raise RuntimeError(f"The engine gave {wanted.video_id} up.")
 
     tools = CaptureTools(

@@ -26,9 +26,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 STEPS = ("imports", "receive", "write", "take apart", "checksums", "the engine")
-_CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
-)
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
 _BODY_LIMIT_BYTES = 64 * 1024 * 1024
 _SYNC_S = 1.0
 
@@ -66,9 +64,7 @@ class Film:
         os.close(self._file)
 
 
-def receive(
-    connection: socket.socket, host: str, path: str, buffer: memoryview
-) -> memoryview:
+def receive(connection: socket.socket, host: str, path: str, buffer: memoryview) -> memoryview:
     """One GET, as plainly as can be; the body lies in ``buffer``."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     filled = connection.recv_into(buffer)
@@ -77,20 +73,14 @@ def receive(
     lines = bytes(buffer[:head]).lower().split(b"\r\n")
     if b" 200 " not in lines[0]:
         raise RuntimeError(lines[0].decode("latin-1"))
-    length = next(
-        int(line.partition(b":")[2])
-        for line in lines
-        if line.startswith(b"content-length:")
-    )
+    length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:"))
     end = head + 4 + length
     while filled < end:
         filled += connection.recv_into(buffer[filled:end])
     return buffer[head + 4 : end]
 
 
-def fetch_all(
-    base: str, names: Sequence[str], connections: int, use: Callable[[memoryview], None]
-) -> None:
+def fetch_all(base: str, names: Sequence[str], connections: int, use: Callable[[memoryview], None]) -> None:
     """Receive all of ``names`` below ``base`` with so many connections; ``use`` is called for each body."""
     parts = urlsplit(base)
     assert parts.hostname is not None
@@ -98,9 +88,7 @@ def fetch_all(
     lock = threading.Lock()
 
     def work() -> None:
-        buffer = memoryview(
-            bytearray(_BODY_LIMIT_BYTES)
-        )  # Pages that are never touched cost nothing.
+        buffer = memoryview(bytearray(_BODY_LIMIT_BYTES))  # Pages that are never touched cost nothing.
         with socket.create_connection((parts.hostname, parts.port or 80)) as connection:
             while True:
                 with lock:
@@ -114,9 +102,7 @@ def fetch_all(
             done.result()
 
 
-def run_step(
-    step: str, base: str, names: Sequence[str], folder: Path, connections: int
-) -> None:
+def run_step(step: str, base: str, names: Sequence[str], folder: Path, connections: int) -> None:
     """Do one of `STEPS` but the last, in this process."""
     if step == "receive":
         fetch_all(base, names, connections, lambda _: None)
@@ -177,22 +163,11 @@ def say(line: str) -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="make bench-floor", description=(__doc__ or "").split("\n\n", 1)[0]
-    )
+    parser = argparse.ArgumentParser(prog="make bench-floor", description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument("--runs", type=int, default=5, help="of each step (default 5)")
-    parser.add_argument(
-        "--segments", type=int, default=135, help="of 7.8 MB each (default 135)"
-    )
-    parser.add_argument(
-        "--connections",
-        type=int,
-        default=4,
-        help="of the steps; the engine decides for itself",
-    )
-    parser.add_argument(
-        "--step", nargs=2, metavar=("STEP", "BASE"), help=argparse.SUPPRESS
-    )
+    parser.add_argument("--segments", type=int, default=135, help="of 7.8 MB each (default 135)")
+    parser.add_argument("--connections", type=int, default=4, help="of the steps; the engine decides for itself")
+    parser.add_argument("--step", nargs=2, metavar=("STEP", "BASE"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
@@ -215,38 +190,15 @@ def main() -> None:
                 for step in STEPS:
                     folder = work / "film"
                     folder.mkdir()
-                    command = [
-                        sys.executable,
-                        "-m",
-                        "bench.floor",
-                        "--step",
-                        step,
-                        base,
-                        "--folder",
-                        str(folder),
-                    ]
-                    command += [
-                        "--segments",
-                        str(given.segments),
-                        "--connections",
-                        str(given.connections),
-                    ]
+                    command = [sys.executable, "-m", "bench.floor", "--step", step, base, "--folder", str(folder)]
+                    command += ["--segments", str(given.segments), "--connections", str(given.connections)]
                     if step == STEPS[-1]:
-                        command = [
-                            sys.executable,
-                            "-m",
-                            "bench.capture.ours",
-                            base + vod.playlist,
-                            str(folder),
-                            "32",
-                        ]
+                        command = [sys.executable, "-m", "bench.capture.ours", base + vod.playlist, str(folder), "32"]
                     turn = measure(command)
                     if number:  # The first round is for what is compiled and read once.
                         turns[step].append(turn)
                     shutil.rmtree(folder)
-    say(
-        f"{vod.size_bytes / 1e6:.0f} MB, {given.runs} runs, {os.cpu_count()} processors; medians, and the least"
-    )
+    say(f"{vod.size_bytes / 1e6:.0f} MB, {given.runs} runs, {os.cpu_count()} processors; medians, and the least")
     say("| step | wall s | CPU s |\n| --- | ---: | ---: |")
     for step, taken in turns.items():
         walls, cpus = [turn.wall_s for turn in taken], [turn.cpu_s for turn in taken]

@@ -90,23 +90,16 @@ def fill(database: Database, size: Size, now: datetime) -> None:
     with database.unit_of_work() as unit:
         _add_channels(unit.connection, size, now, rng)
         for first in range(0, size.items, _ROWS_AT_ONCE):
-            rows = [
-                _row(number, size, now, rng)
-                for number in range(first, min(size.items, first + _ROWS_AT_ONCE))
-            ]
+            rows = [_row(number, size, now, rng) for number in range(first, min(size.items, first + _ROWS_AT_ONCE))]
             unit.connection.execute(insert(vods), rows)
-            unit.connection.execute(
-                insert(events), [move for row in rows for move in _moves(row)]
-            )
+            unit.connection.execute(insert(events), [move for row in rows for move in _moves(row)])
         unit.commit()
     with database.unit_of_work() as unit:
         unit.connection.execute(text("ANALYZE"))
         unit.commit()
 
 
-def _add_channels(
-    connection: Connection, size: Size, now: datetime, rng: random.Random
-) -> None:
+def _add_channels(connection: Connection, size: Size, now: datetime, rng: random.Random) -> None:
     known = [
         {
             "login": login,
@@ -126,18 +119,10 @@ def _add_channels(
     connection.execute(insert(kv), facts)
 
 
-def _row(
-    number: int, size: Size, now: datetime, rng: random.Random
-) -> dict[str, object]:
+def _row(number: int, size: Size, now: datetime, rng: random.Random) -> dict[str, object]:
     date = now - timedelta(days=rng.random() * 1000)
     done = number >= size.unprocessed
-    state = (
-        "done"
-        if done
-        else rng.choices(
-            ("pending", "failed", "parked", "canceled", "waiting"), (80, 9, 6, 3, 2)
-        )[0]
-    )
+    state = "done" if done else rng.choices(("pending", "failed", "parked", "canceled", "waiting"), (80, 9, 6, 3, 2))[0]
     waits = state in ("failed", "waiting")
     return {
         "twitch_vod_id": str(2_000_000_000 + number),
@@ -148,12 +133,8 @@ def _row(
         "duration_seconds": rng.randrange(600, 40_000),
         "processed": int(done),
         "download_state": state,
-        "processing_error": "It did not work."
-        if state in ("failed", "parked", "canceled")
-        else None,
-        "not_before": now + timedelta(days=1, seconds=rng.randrange(100_000))
-        if waits
-        else None,
+        "processing_error": "It did not work." if state in ("failed", "parked", "canceled") else None,
+        "not_before": now + timedelta(days=1, seconds=rng.randrange(100_000)) if waits else None,
         "priority": rng.choices((0, 1, -1), (90, 5, 5))[0],
         "back_catalogue": int(rng.random() < 0.7),
         "downloaded_path": "channel/folder/video.mp4" if done else None,
@@ -188,9 +169,7 @@ class _Idle:
         """As many as wanted."""
         return self._slots
 
-    async def start(
-        self, stage: Stage, item: QueueItem, *, probe: bool = False
-    ) -> bool:
+    async def start(self, stage: Stage, item: QueueItem, *, probe: bool = False) -> bool:
         """Refuse."""
         return False
 
@@ -203,9 +182,7 @@ class _Idle:
         return []
 
 
-async def measure_planning(
-    database: Database, size: Size, slots: int, runs: int
-) -> Spread:
+async def measure_planning(database: Database, size: Size, slots: int, runs: int) -> Spread:
     """A whole look at the queue, from the engine's slots to the items that would be started."""
     log = get_logger("vod_process")
     planner = Planner(
@@ -242,13 +219,7 @@ async def measure_status(environ: Mapping[str, str], runs: int) -> tuple[Spread,
 def measure_idle(environ: Mapping[str, str], seconds: float) -> float:
     """Per cent of a processor that the service takes in a process of its own."""
     command = [sys.executable, "-m", "bench.large_archive", "--idle-here", str(seconds)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, **environ},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(command, env={**os.environ, **environ}, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["percent"])
 
 
@@ -303,9 +274,7 @@ def databases(kinds: Sequence[str], folder: Path) -> Iterator[dict[str, str]]:
         server.close()
 
 
-def measure(
-    kind: str, dsn: str, size: Size, folder: Path, options: argparse.Namespace
-) -> None:
+def measure(kind: str, dsn: str, size: Size, folder: Path, options: argparse.Namespace) -> None:
     """Fill one database and print what is found."""
     environ = {
         "DB_DSN": dsn,
@@ -319,44 +288,32 @@ def measure(
     database = Database(settings.database.url())
     begun = time.monotonic()
     fill(database, size, datetime.now(UTC))
-    _say(
-        f"{kind}: {size.items} items, {size.unprocessed} of them unprocessed, {size.channels} channels"
-    )
+    _say(f"{kind}: {size.items} items, {size.unprocessed} of them unprocessed, {size.channels} channels")
     _say(f"  filled in               {time.monotonic() - begun:7.1f} s")
     for slots in (1, 8):
-        _say(
-            f"  planning, {slots} free slots   {anyio.run(measure_planning, database, size, slots, options.runs)}"
-        )
+        _say(f"  planning, {slots} free slots   {anyio.run(measure_planning, database, size, slots, options.runs)}")
     spread, length = anyio.run(measure_status, environ, options.runs)
     _say(f"  /status                 {spread}, {length / 1000:.0f} kB")
     if options.idle_seconds > 0:
         # With nothing due, as on most days; else it would begin to capture.
         with database.unit_of_work() as unit:
             unit.connection.execute(
-                text(
-                    "UPDATE vods SET not_before = '2100-01-01T00:00:00.000000Z' WHERE processed = 0"
-                )
+                text("UPDATE vods SET not_before = '2100-01-01T00:00:00.000000Z' WHERE processed = 0")
             )
             unit.commit()
-        _say(
-            f"  idle                    {measure_idle(environ, options.idle_seconds):7.2f} % of a processor"
-        )
+        _say(f"  idle                    {measure_idle(environ, options.idle_seconds):7.2f} % of a processor")
     database.dispose()
 
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--unprocessed", type=int, default=40_000)
     parser.add_argument("--channels", type=int, default=1_000)
     parser.add_argument("--databases", default="sqlite,postgresql")
     parser.add_argument("--runs", type=int, default=21)
-    parser.add_argument(
-        "--idle-seconds", type=float, default=120, help="0: not measured"
-    )
+    parser.add_argument("--idle-seconds", type=float, default=120, help="0: not measured")
     parser.add_argument("--idle-here", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     configure_logging("error", "text", sys.stderr)

@@ -40,7 +40,9 @@ _CLOCK_TURN = 1 << 33
 _PACKET = 188
 _STEP = 5_000  # segments; the time for each such stretch is told
 _MIB = 1 << 20
-_HEADING = "segments   file MiB   peak MiB (before verifying, at start)   planning s   fetching s (per 5,000)   finishing s"
+_HEADING = (
+    "segments   file MiB   peak MiB (before verifying, at start)   planning s   fetching s (per 5,000)   finishing s"
+)
 _PATH = re.compile(r"^/(\d+)/(?:index\.m3u8|(\d+)\.ts)$")
 
 
@@ -51,9 +53,7 @@ class Taken:
     segments: int
     bytes: int
     peak_mib: float  # the largest resident set of the process
-    peak_before_verifying_mib: (
-        float  # the same until everything was fetched and the index written
-    )
+    peak_before_verifying_mib: float  # the same until everything was fetched and the index written
     base_mib: float  # before the capture: the interpreter and its libraries
     planning_s: float  # reading the playlist and writing the plan
     fetching_s: float
@@ -66,9 +66,7 @@ class Template:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._stamps: list[
-            tuple[int, int, int]
-        ] = []  # where, the upper four bits, ticks
+        self._stamps: list[tuple[int, int, int]] = []  # where, the upper four bits, ticks
         self._references: list[tuple[int, int]] = []  # where, ticks of the base
         for start in range(0, len(body), _PACKET):
             self._look_at(start)
@@ -78,26 +76,16 @@ class Template:
         at = start + 4
         if body[start + 3] & 0x20:
             if body[at] and body[at + 1] & 0x10:
-                self._references.append(
-                    (at + 2, int.from_bytes(body[at + 2 : at + 7], "big") >> 7)
-                )
+                self._references.append((at + 2, int.from_bytes(body[at + 2 : at + 7], "big") >> 7))
             at += 1 + body[at]
-        if (
-            not body[start + 1] & 0x40
-            or body[at : at + 3] != b"\0\0\1"
-            or body[at + 3] < 0xC0
-        ):
+        if not body[start + 1] & 0x40 or body[at : at + 3] != b"\0\0\1" or body[at + 3] < 0xC0:
             return
         flags = body[at + 7]
         for place, there in ((at + 9, flags & 0x80), (at + 14, flags & 0x40)):
             if there:
                 field = body[place : place + 5]
                 ticks = (
-                    (field[0] >> 1 & 7) << 30
-                    | field[1] << 22
-                    | (field[2] >> 1) << 15
-                    | field[3] << 7
-                    | field[4] >> 1
+                    (field[0] >> 1 & 7) << 30 | field[1] << 22 | (field[2] >> 1) << 15 | field[3] << 7 | field[4] >> 1
                 )
                 self._stamps.append((place, field[0] & 0xF0, ticks))
 
@@ -118,9 +106,7 @@ class Template:
             )
         for place, ticks in self._references:
             now = (ticks + later) % _CLOCK_TURN
-            body[place : place + 5] = (
-                now << 7 | self._body[place + 4] & 0x7F
-            ).to_bytes(5, "big")
+            body[place : place + 5] = (now << 7 | self._body[place + 4] & 0x7F).to_bytes(5, "big")
         return bytes(body)
 
 
@@ -129,35 +115,10 @@ def make_template(kilobits: int, fps: int, sound_hz: int) -> Template:
     frames = round(_SEGMENT_S * sound_hz / 1024)
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi"),
-        *(
-            "-i",
-            f"testsrc2=s=320x180:r={fps}:d={_SEGMENT_S}",
-            "-f",
-            "lavfi",
-            "-i",
-            f"sine=r={sound_hz}:d={_SEGMENT_S}",
-        ),
+        *("-i", f"testsrc2=s=320x180:r={fps}:d={_SEGMENT_S}", "-f", "lavfi", "-i", f"sine=r={sound_hz}:d={_SEGMENT_S}"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-g", str(fps * 2), "-bf", "0"),
-        *(
-            "-b:v",
-            f"{kilobits}k",
-            "-minrate",
-            f"{kilobits}k",
-            "-maxrate",
-            f"{kilobits}k",
-            "-bufsize",
-            f"{kilobits}k",
-        ),
-        *(
-            "-x264-params",
-            "nal-hrd=cbr",
-            "-c:a",
-            "aac",
-            "-b:a",
-            "32k",
-            "-frames:a",
-            str(frames),
-        ),
+        *("-b:v", f"{kilobits}k", "-minrate", f"{kilobits}k", "-maxrate", f"{kilobits}k", "-bufsize", f"{kilobits}k"),
+        *("-x264-params", "nal-hrd=cbr", "-c:a", "aac", "-b:a", "32k", "-frames:a", str(frames)),
         *("-f", "mpegts", "-"),
     ]
     return Template(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -165,9 +126,7 @@ def make_template(kilobits: int, fps: int, sound_hz: int) -> Template:
 
 def playlist_of(segments: int) -> str:
     """The text of the playlist."""
-    entries = "".join(
-        f"#EXTINF:{_SEGMENT_S}.000,\n{number}.ts\n" for number in range(segments)
-    )
+    entries = "".join(f"#EXTINF:{_SEGMENT_S}.000,\n{number}.ts\n" for number in range(segments))
     return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{_SEGMENT_S}\n{entries}#EXT-X-ENDLIST\n"
 
 
@@ -183,11 +142,7 @@ def serving(template: Template) -> Iterator[str]:
             if match is None:
                 self.send_error(404)
                 return
-            body = (
-                template.at(int(match[2]))
-                if match[2]
-                else playlist_of(int(match[1])).encode()
-            )
+            body = template.at(int(match[2])) if match[2] else playlist_of(int(match[1])).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -223,9 +178,7 @@ async def take(url: str, data_dir: Path, connections: int) -> Taken:
         keep_plan(folder.path, resolved, parse_media_playlist(text, url), text)
         planning_s = time.monotonic() - begun
         base_mib = _peak_mib()
-        seen: list[tuple[float, Progress]] = [
-            (time.monotonic(), Progress(Phase.RESOLVING))
-        ]
+        seen: list[tuple[float, Progress]] = [(time.monotonic(), Progress(Phase.RESOLVING))]
         until_verified: list[float] = []
 
         def note(progress: Progress) -> None:
@@ -245,9 +198,7 @@ async def take(url: str, data_dir: Path, connections: int) -> Taken:
         base_mib=round(base_mib, 1),
         planning_s=round(planning_s, 3),
         fetching_s=round(fetched - begun_fetching, 2),
-        steps_s=_steps(
-            [(at - begun_fetching, progress.segments_done) for at, progress in seen]
-        ),
+        steps_s=_steps([(at - begun_fetching, progress.segments_done) for at, progress in seen]),
         finishing_s=round(ended - fetched, 2),
     )
 
@@ -257,9 +208,7 @@ def _steps(seen: list[tuple[float, int]]) -> list[float]:
     ends, wanted = [0.0], _STEP
     for (before_s, before), (after_s, after) in pairwise(seen):
         while before < wanted <= after:
-            ends.append(
-                before_s + (after_s - before_s) * (wanted - before) / (after - before)
-            )
+            ends.append(before_s + (after_s - before_s) * (wanted - before) / (after - before))
             wanted += _STEP
     return [round(end - start, 2) for start, end in pairwise(ends)]
 
@@ -273,58 +222,28 @@ def _peak_mib() -> float:
 def measure(url: str, segments: int, connections: int, folder: Path | None) -> Taken:
     """Capture a broadcast of so many segments in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="memory-") as name:
-        command = [
-            sys.executable,
-            __file__,
-            "--take",
-            f"{url}/{segments}/index.m3u8",
-            "--folder",
-            name,
-        ]
+        command = [sys.executable, __file__, "--take", f"{url}/{segments}/index.m3u8", "--folder", name]
         done = subprocess.run(
-            [*command, "--connections", str(connections)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, "--connections", str(connections)], check=True, stdout=subprocess.PIPE, text=True
         )
     return Taken(**json.loads(done.stdout))
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--segments",
-        default="60,4320,17274",
-        help="of 10 s each: 10 min, 12 h, 47 h 59 min",
-    )
-    parser.add_argument(
-        "--kilobits", type=int, default=60, help="bit rate of the picture"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--segments", default="60,4320,17274", help="of 10 s each: 10 min, 12 h, 47 h 59 min")
+    parser.add_argument("--kilobits", type=int, default=60, help="bit rate of the picture")
     parser.add_argument("--fps", type=int, default=60)
     parser.add_argument("--sound-hz", type=int, default=48_000)
-    parser.add_argument(
-        "--connections", type=int, default=8, help="CAPTURE_CONNECTIONS"
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        help="where to capture to, if not to the folder of temporary files",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print a line of JSON for each length"
-    )
+    parser.add_argument("--connections", type=int, default=8, help="CAPTURE_CONNECTIONS")
+    parser.add_argument("--folder", type=Path, help="where to capture to, if not to the folder of temporary files")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each length")
     parser.add_argument("--take", metavar="URL", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.take:
         configure_logging("warning", stream=sys.stderr)
-        _say(
-            json.dumps(
-                asdict(anyio.run(take, given.take, given.folder, given.connections))
-            )
-        )
+        _say(json.dumps(asdict(anyio.run(take, given.take, given.folder, given.connections))))
         return
     if not given.json:
         _say(_HEADING)

@@ -30,9 +30,7 @@ from bench.capture.vod import Vod, make_vod, segments_for
 
 ROOT = Path(__file__).resolve().parents[2]
 _RESULTS = ROOT / "bench" / "results"
-_CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
-)
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vodkeep-bench"
 _SUPERVISOR = Path(__file__).with_name("supervise.py")
 _SIZE = "1050M"
 _RUNS = 5
@@ -49,14 +47,7 @@ class Bench:
     """One session of measuring."""
 
     def __init__(
-        self,
-        vod: Vod,
-        server: Server,
-        tools: Tools,
-        work: Path,
-        *,
-        patience_s: float,
-        keep_outputs: bool,
+        self, vod: Vod, server: Server, tools: Tools, work: Path, *, patience_s: float, keep_outputs: bool
     ) -> None:
         self._vod = vod
         self._server = server
@@ -85,21 +76,12 @@ class Bench:
             shutil.rmtree(output)
         return run
 
-    def warm_up(
-        self, contenders: Sequence[Contender], profile: Profile, beginning: Vod
-    ) -> None:
+    def warm_up(self, contenders: Sequence[Contender], profile: Profile, beginning: Vod) -> None:
         """Start everybody once with a short broadcast, and read the long one.
 
         What Python compiles once and the kernel reads once is then done, and the server has all segments in memory.
         """
-        short = Bench(
-            beginning,
-            self._server,
-            self._tools,
-            self._work,
-            patience_s=self._patience_s,
-            keep_outputs=False,
-        )
+        short = Bench(beginning, self._server, self._tools, self._work, patience_s=self._patience_s, keep_outputs=False)
         for contender in contenders:
             run = short.run(contender, profile, 0)
             if not run.ok:
@@ -109,9 +91,7 @@ class Bench:
                 while file.read(1 << 20):
                     pass
 
-    def _supervise(
-        self, command: Sequence[str], output: Path, log: Path
-    ) -> dict[str, Any]:
+    def _supervise(self, command: Sequence[str], output: Path, log: Path) -> dict[str, Any]:
         spec = {
             "command": list(command),
             "cwd": str(output),
@@ -122,9 +102,7 @@ class Bench:
         }
         # -I -S: without the environment and the packages of the project it is small, which it has to be.
         command_line = [sys.executable, "-I", "-S", str(_SUPERVISOR)]
-        with subprocess.Popen(
-            command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with subprocess.Popen(command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             try:
                 told, _ = process.communicate(json.dumps(spec))
             except BaseException:
@@ -146,26 +124,17 @@ class Bench:
             "PYTHONPATH": str(ROOT),  # for ours
         }
 
-    def _judge(
-        self, run: Run, contender: Contender, output: Path, exit_code: int, log: Path
-    ) -> Run:
+    def _judge(self, run: Run, contender: Contender, output: Path, exit_code: int, log: Path) -> Run:
         """Whether the output is what was to be made; nothing is measured that is not."""
         if exit_code:
-            last = next(
-                iter(log.read_text(errors="replace").strip().splitlines()[-1:]),
-                "no word",
-            )
+            last = next(iter(log.read_text(errors="replace").strip().splitlines()[-1:]), "no word")
             return replace(run, problem=f"exit code {exit_code}: {last[-300:]}")
         if not contender.makes_mp4:
             files = [output / name for name in self._vod.segments]
             size = sum(file.stat().st_size for file in files if file.exists())
-            run = _with_output(
-                run, size, sum(_allocated(file) for file in files if file.exists())
-            )
+            run = _with_output(run, size, sum(_allocated(file) for file in files if file.exists()))
             if size != self._vod.size_bytes:
-                return replace(
-                    run, problem=f"{size} bytes instead of {self._vod.size_bytes}"
-                )
+                return replace(run, problem=f"{size} bytes instead of {self._vod.size_bytes}")
             return replace(run, ok=True)
         files = sorted(output.rglob("*.mp4"), key=lambda path: path.stat().st_size)
         if not files:
@@ -173,19 +142,11 @@ class Bench:
         run = _with_output(run, files[-1].stat().st_size, _allocated(files[-1]))
         playable = check_playable(files[-1], self._vod.duration_s)
         run = replace(run, index=playable.index)
-        problem = playable.problem or fingerprint(str(files[-1])).difference(
-            self._vod.packets
-        )
+        problem = playable.problem or fingerprint(str(files[-1])).difference(self._vod.packets)
         return replace(run, ok=problem is None, problem=problem)
 
 
-def _run_of(
-    profile: Profile,
-    contender: Contender,
-    number: int,
-    measured: Mapping[str, Any],
-    server_s: float,
-) -> Run:
+def _run_of(profile: Profile, contender: Contender, number: int, measured: Mapping[str, Any], server_s: float) -> Run:
     cpu_s = measured["cpu_user_s"] + measured["cpu_system_s"]
     other_s = measured["machine_busy_s"] - cpu_s - server_s - measured["sampler_cpu_s"]
     return Run(
@@ -211,20 +172,14 @@ def _run_of(
 
 def _with_output(run: Run, size_bytes: int, allocated_bytes: int) -> Run:
     # Until now the field holds the peak of everything in the folder.
-    return replace(
-        run,
-        output_bytes=size_bytes,
-        disk_extra_bytes=max(0, run.disk_extra_bytes - allocated_bytes),
-    )
+    return replace(run, output_bytes=size_bytes, disk_extra_bytes=max(0, run.disk_extra_bytes - allocated_bytes))
 
 
 def _allocated(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def measure(
-    bench: Bench, contenders: Sequence[Contender], profile: Profile, rounds: int
-) -> list[Run]:
+def measure(bench: Bench, contenders: Sequence[Contender], profile: Profile, rounds: int) -> list[Run]:
     """All runs of one profile, in turn (A B C, A B C, ...), so that what changes on the machine meets everybody."""
     runs: list[Run] = []
     given_up: set[str] = set()
@@ -272,20 +227,9 @@ def main() -> int:
         with serving(vod.folder, work, profiles, own=given.own_server) as server:
             head = _head(vod, server, contenders)
             say(head)
-            bench = Bench(
-                vod,
-                server,
-                tools,
-                work,
-                patience_s=given.patience,
-                keep_outputs=given.keep_outputs,
-            )
+            bench = Bench(vod, server, tools, work, patience_s=given.patience, keep_outputs=given.keep_outputs)
             bench.warm_up(contenders, profiles[0], beginning)
-            runs = [
-                run
-                for profile in profiles
-                for run in measure(bench, contenders, profile, given.runs)
-            ]
+            runs = [run for profile in profiles for run in measure(bench, contenders, profile, given.runs)]
     finally:
         if not given.keep_outputs:
             shutil.rmtree(work, ignore_errors=True)
@@ -329,21 +273,12 @@ def _head(vod: Vod, server: Server, contenders: Sequence[Contender]) -> str:
         f"- Server: {server.words}",
         f"- Vodkeep: {_revision()}, Python {platform.python_version()}",
     ]
-    lines += [
-        f"- {contender.words}: {contender.version}"
-        for contender in contenders
-        if contender.version
-    ]
+    lines += [f"- {contender.words}: {contender.version}" for contender in contenders if contender.version]
     return "\n".join(lines)
 
 
 def _keep(
-    folder: Path,
-    text: str,
-    vod: Vod,
-    server: Server,
-    contenders: Sequence[Contender],
-    runs: Sequence[Run],
+    folder: Path, text: str, vod: Vod, server: Server, contenders: Sequence[Contender], runs: Sequence[Run]
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"capture-{datetime.now(UTC):%Y%m%d-%H%M%S}.md"
@@ -361,9 +296,7 @@ def _keep(
 
 
 def _processor() -> str:
-    found = re.search(
-        r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-    )
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.machine()
 
 
@@ -374,68 +307,32 @@ def _memory_gb() -> float:
 def _revision() -> str:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     changed = git("status", "--porcelain", "--", "backend/src/vodkeep")
-    return (git("rev-parse", "--short", "HEAD") or "unknown revision") + (
-        " with changes" if changed else ""
-    )
+    return (git("rev-parse", "--short", "HEAD") or "unknown revision") + (" with changes" if changed else "")
 
 
 def _arguments() -> argparse.Namespace:
     names = ", ".join(NAMES)
-    parser = argparse.ArgumentParser(
-        prog="make bench-capture", description=(__doc__ or "").split("\n\n", 1)[0]
-    )
+    parser = argparse.ArgumentParser(prog="make bench-capture", description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument(
-        "--size",
-        type=_size,
-        default=_SIZE,
-        help=f"of the VOD (default {_SIZE}; 100M for a quick look)",
+        "--size", type=_size, default=_SIZE, help=f"of the VOD (default {_SIZE}; 100M for a quick look)"
     )
-    parser.add_argument(
-        "--runs",
-        type=int,
-        default=_RUNS,
-        help=f"of each contender in each profile (default {_RUNS})",
-    )
+    parser.add_argument("--runs", type=int, default=_RUNS, help=f"of each contender in each profile (default {_RUNS})")
     parser.add_argument(
         "--profiles", type=_some_of([p.name for p in PROFILES]), default="raw,delay,capped",
         help="; ".join(f"{profile.name}: {profile.words}" for profile in PROFILES),
     )  # fmt: skip
+    parser.add_argument("--contenders", type=_some_of(NAMES), default=",".join(NAMES), help=f"of {names}")
+    parser.add_argument("--connections", type=int, default=32, help="CAPTURE_CONNECTIONS of ours (default 32)")
     parser.add_argument(
-        "--contenders",
-        type=_some_of(NAMES),
-        default=",".join(NAMES),
-        help=f"of {names}",
+        "--patience", type=float, default=_PATIENCE_S, help=f"seconds for one run (default {_PATIENCE_S:.0f})"
     )
-    parser.add_argument(
-        "--connections",
-        type=int,
-        default=32,
-        help="CAPTURE_CONNECTIONS of ours (default 32)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=_PATIENCE_S,
-        help=f"seconds for one run (default {_PATIENCE_S:.0f})",
-    )
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=_CACHE,
-        help="for the VOD, the tools and the outputs",
-    )
-    parser.add_argument(
-        "--results", type=Path, default=_RESULTS, help="folder of the tables"
-    )
+    parser.add_argument("--work-dir", type=Path, default=_CACHE, help="for the VOD, the tools and the outputs")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="folder of the tables")
     parser.add_argument("--own-server", action="store_true", help="serve without nginx")
-    parser.add_argument(
-        "--keep-outputs", action="store_true", help="do not delete what was made"
-    )
+    parser.add_argument("--keep-outputs", action="store_true", help="do not delete what was made")
     given = parser.parse_args()
     if given.runs < 1:
         parser.error("--runs: at least one")
@@ -445,9 +342,7 @@ def _arguments() -> argparse.Namespace:
 def _size(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", text.upper())
     if found is None:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size such as 100M or 1.05G"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 100M or 1.05G")
     return round(float(found[1]) * _UNITS.get(found[2], 1))
 
 
@@ -456,9 +351,7 @@ def _some_of(names: Sequence[str]) -> Any:
         chosen = [name.strip() for name in text.split(",") if name.strip()]
         unknown = [name for name in chosen if name not in names]
         if unknown or not chosen:
-            raise argparse.ArgumentTypeError(
-                f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(names)}"
-            )
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(names)}")
         return chosen
 
     return parse

@@ -55,21 +55,12 @@ def find_contenders(
 
 def _ours(_: Tools, connections: int) -> Contender:
     def command(job: Job) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "bench.capture.ours",
-            job.playlist_url,
-            str(job.folder),
-            str(connections),
-        ]
+        return [sys.executable, "-m", "bench.capture.ours", job.playlist_url, str(job.folder), str(connections)]
 
     return Contender("ours", "Vodkeep", "", command)
 
 
-def _yt_dlp(
-    program: Path, tools: Tools, *options: str
-) -> Callable[[Job], Sequence[str]]:
+def _yt_dlp(program: Path, tools: Tools, *options: str) -> Callable[[Job], Sequence[str]]:
     def command(job: Job) -> list[str]:
         return [
             str(program), "--ignore-config", "--no-progress", "--no-mtime", "--ffmpeg-location", str(tools.bin),
@@ -82,12 +73,7 @@ def _yt_dlp(
 def _yt_dlp_native(tools: Tools, _: int) -> Contender:
     program = own_environment() / "yt-dlp"
     version = first_line(str(program), "--version")
-    return Contender(
-        "yt-dlp",
-        "yt-dlp -N 16",
-        version,
-        _yt_dlp(program, tools, "--concurrent-fragments", "16"),
-    )
+    return Contender("yt-dlp", "yt-dlp -N 16", version, _yt_dlp(program, tools, "--concurrent-fragments", "16"))
 
 
 def _yt_dlp_aria2c(tools: Tools, _: int) -> Contender | None:
@@ -98,23 +84,13 @@ def _yt_dlp_aria2c(tools: Tools, _: int) -> Contender | None:
     aria2c = first_line("aria2c", "--version").removeprefix("aria2 version ")
     version = f"{first_line(str(program), '--version')} with aria2c {aria2c}"
     # It gives aria2c 16 connections by itself.
-    return Contender(
-        "yt-dlp-aria2c",
-        "yt-dlp, aria2c",
-        version,
-        _yt_dlp(program, tools, "--downloader", "aria2c"),
-    )
+    return Contender("yt-dlp-aria2c", "yt-dlp, aria2c", version, _yt_dlp(program, tools, "--downloader", "aria2c"))
 
 
 def _yt_dlp_ffmpeg(tools: Tools, _: int) -> Contender:
     program = own_environment() / "yt-dlp"
     version = first_line(str(program), "--version")
-    return Contender(
-        "yt-dlp-ffmpeg",
-        "yt-dlp, ffmpeg",
-        version,
-        _yt_dlp(program, tools, "--downloader", "ffmpeg"),
-    )
+    return Contender("yt-dlp-ffmpeg", "yt-dlp, ffmpeg", version, _yt_dlp(program, tools, "--downloader", "ffmpeg"))
 
 
 def _ffmpeg(tools: Tools, _: int) -> Contender:
@@ -137,19 +113,12 @@ def _streamlink(tools: Tools, _: int) -> Contender | None:
             str(home / "streamlink"), "--no-config", "--loglevel", "warning", "--stream-segment-threads",
             str(_STREAMLINK_THREADS), "--stdout", f"hls://{job.playlist_url}", "best",
         ]  # fmt: skip
-        mux = [
-            tools.ffmpeg,
-            "-hide_banner",
-            "-nostats",
-            "-i",
-            "pipe:0",
-            "-c",
-            "copy",
-            str(job.folder / "video.mp4"),
-        ]
+        mux = [tools.ffmpeg, "-hide_banner", "-nostats", "-i", "pipe:0", "-c", "copy", str(job.folder / "video.mp4")]
         return ["sh", "-c", f"{shlex.join(download)} | {shlex.join(mux)}"]
 
-    version = f"{first_line(str(home / 'streamlink'), '--version').removeprefix('streamlink ')}, {_ffmpeg_version(tools)}"
+    version = (
+        f"{first_line(str(home / 'streamlink'), '--version').removeprefix('streamlink ')}, {_ffmpeg_version(tools)}"
+    )
     return Contender("streamlink", "streamlink, ffmpeg", version, command)
 
 
@@ -160,18 +129,10 @@ def _twitch_dl(tools: Tools, _: int) -> Contender | None:
 
     def command(job: Job) -> list[str]:
         driver, target = str(_TWITCH_DL_DRIVER), str(job.folder / "video.mp4")
-        return [
-            str(home / "python"),
-            driver,
-            job.playlist_url,
-            target,
-            str(_TWITCH_DL_WORKERS),
-        ]
+        return [str(home / "python"), driver, job.playlist_url, target, str(_TWITCH_DL_WORKERS)]
 
     version = first_line(str(home / "twitch-dl"), "--version").rpartition(" ")[2]
-    return Contender(
-        "twitch-dl", f"twitch-dl, {_TWITCH_DL_WORKERS} workers", version, command
-    )
+    return Contender("twitch-dl", f"twitch-dl, {_TWITCH_DL_WORKERS} workers", version, command)
 
 
 def _curl(tools: Tools, _: int) -> Contender | None:
@@ -188,22 +149,11 @@ def _curl(tools: Tools, _: int) -> Contender | None:
         ]  # fmt: skip
 
     words = f"curl, {_CURL_CONNECTIONS} at once (no MP4)"
-    return Contender(
-        "curl",
-        words,
-        first_line(program, "--version").split(" ")[1],
-        command,
-        makes_mp4=False,
-    )
+    return Contender("curl", words, first_line(program, "--version").split(" ")[1], command, makes_mp4=False)
 
 
 def _ffmpeg_version(tools: Tools) -> str:
-    return (
-        "ffmpeg "
-        + first_line(tools.ffmpeg, "-version")
-        .removeprefix("ffmpeg version ")
-        .split(" ")[0]
-    )
+    return "ffmpeg " + first_line(tools.ffmpeg, "-version").removeprefix("ffmpeg version ").split(" ")[0]
 
 
 _FINDERS: Mapping[str, Callable[[Tools, int], Contender | None]] = {

@@ -64,26 +64,18 @@ class Playability:
 
 def fingerprint(path: str, container: str | None = None) -> Fingerprint:
     """Read every packet of a file (or of another address that FFmpeg's libraries know)."""
-    digests = {
-        "video": hashlib.md5(usedforsecurity=False),
-        "audio": hashlib.md5(usedforsecurity=False),
-    }
+    digests = {"video": hashlib.md5(usedforsecurity=False), "audio": hashlib.md5(usedforsecurity=False)}
     counts = {"video": 0, "audio": 0}
     batches: dict[str, list[bytes]] = {"video": [], "audio": []}
     pending = {"video": 0, "audio": 0}
     with av.open(path, format=container) as file, ThreadPoolExecutor(1) as hashing:
-        streams: list[av.VideoStream | av.AudioStream] = [
-            *file.streams.video[:1],
-            *file.streams.audio[:1],
-        ]
+        streams: list[av.VideoStream | av.AudioStream] = [*file.streams.video[:1], *file.streams.audio[:1]]
         splitters = {stream.index: _splitter(stream) for stream in streams}
         results = []
 
         def flush(kind: str) -> None:
             # One thread, so that the batches are hashed in order; hashing does not hold the interpreter's lock.
-            results.append(
-                hashing.submit(digests[kind].update, b"".join(batches[kind]))
-            )
+            results.append(hashing.submit(digests[kind].update, b"".join(batches[kind])))
             batches[kind], pending[kind] = [], 0
 
         for packet in file.demux(streams):
@@ -100,12 +92,7 @@ def fingerprint(path: str, container: str | None = None) -> Fingerprint:
             flush(kind)
         for result in results:
             result.result()
-    return Fingerprint(
-        counts["video"],
-        counts["audio"],
-        digests["video"].hexdigest(),
-        digests["audio"].hexdigest(),
-    )
+    return Fingerprint(counts["video"], counts["audio"], digests["video"].hexdigest(), digests["audio"].hexdigest())
 
 
 class AnnexB:
@@ -118,9 +105,7 @@ class AnnexB:
             start += 3
             following = packet.find(_START_CODE, start)
             # Zero bytes before a start code belong to the code, not to the part before it.
-            part = packet[start : following if following >= 0 else len(packet)].rstrip(
-                b"\0"
-            )
+            part = packet[start : following if following >= 0 else len(packet)].rstrip(b"\0")
             if part and part[0] & 31 not in _LEFT_OUT:
                 yield part
             start = following
@@ -159,9 +144,7 @@ class Sound:
             yield packet
 
 
-def _splitter(
-    stream: av.VideoStream | av.AudioStream,
-) -> AnnexB | LengthPrefixed | Sound:
+def _splitter(stream: av.VideoStream | av.AudioStream) -> AnnexB | LengthPrefixed | Sound:
     """How the packets of a stream are to be read; the decoder's configuration tells."""
     setup = bytes(stream.codec_context.extradata or b"")
     if isinstance(stream, av.AudioStream):
@@ -183,22 +166,12 @@ def check_playable(path: Path, expected_s: float) -> Playability:
             wanted_s = expected_s - _BEFORE_THE_END_S
             file.seek(int(wanted_s * av.time_base))
             frame = next(file.decode(video), None)
-            if (
-                frame is None
-                or frame.time is None
-                or abs(frame.time - wanted_s) > _JUMP_MISSES_BY_S
-            ):
-                return Playability(
-                    index, duration_s, "it does not play after a jump close to its end"
-                )
+            if frame is None or frame.time is None or abs(frame.time - wanted_s) > _JUMP_MISSES_BY_S:
+                return Playability(index, duration_s, "it does not play after a jump close to its end")
     except (av.error.FFmpegError, IndexError) as error:
         return Playability(index, 0.0, f"it does not open: {error}")
     if abs(duration_s - expected_s) > 1:
-        return Playability(
-            index,
-            duration_s,
-            f"it lasts {duration_s:.1f} s instead of {expected_s:.1f} s",
-        )
+        return Playability(index, duration_s, f"it lasts {duration_s:.1f} s instead of {expected_s:.1f} s")
     return Playability(index, duration_s, None)
 
 
@@ -221,8 +194,4 @@ def _index_place(path: Path) -> str:
         return "fragments"
     if b"moov" not in order:
         return "none"
-    return (
-        "front"
-        if b"mdat" not in order or order.index(b"moov") < order.index(b"mdat")
-        else "end"
-    )
+    return "front" if b"mdat" not in order or order.index(b"moov") < order.index(b"mdat") else "end"

@@ -31,9 +31,7 @@ class Port:
         self._delay_s = delay_s
         self._rate_bytes_s = rate_bytes_s
 
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, request after request."""
         try:
             while True:
@@ -41,11 +39,7 @@ class Port:
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
                 await self._answer(head, writer)
-        except (
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-            ConnectionError,
-        ):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
             writer.close()
@@ -60,23 +54,15 @@ class Port:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start, end, status = _range(head, size)
-            lines = [
-                f"HTTP/1.1 {status}",
-                f"Content-Length: {end - start}",
-                "Accept-Ranges: bytes",
-            ]
-            lines.append(
-                f"Content-Type: {_TYPES.get(path.suffix, 'application/octet-stream')}"
-            )
+            lines = [f"HTTP/1.1 {status}", f"Content-Length: {end - start}", "Accept-Ranges: bytes"]
+            lines.append(f"Content-Type: {_TYPES.get(path.suffix, 'application/octet-stream')}")
             if status.startswith("206"):
                 lines.append(f"Content-Range: bytes {start}-{end - 1}/{size}")
             writer.write("\r\n".join([*lines, "", ""]).encode())
             if method == "GET":
                 await self._send(writer, file, start, end)
 
-    async def _send(
-        self, writer: asyncio.StreamWriter, file: BinaryIO, start: int, end: int
-    ) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, file: BinaryIO, start: int, end: int) -> None:
         loop = asyncio.get_running_loop()
         await writer.drain()
         piece = _PIECE_BYTES if self._rate_bytes_s else end - start
@@ -107,13 +93,7 @@ async def main(folder: Path, ports: list[str]) -> None:
         number, delay_s, rate_bytes_s = entry.split(":")
         port = Port(folder, float(delay_s), int(rate_bytes_s))
         servers.append(
-            await asyncio.start_server(
-                port.serve,
-                "127.0.0.1",
-                int(number),
-                limit=_HEAD_LIMIT_BYTES,
-                backlog=256,
-            )
+            await asyncio.start_server(port.serve, "127.0.0.1", int(number), limit=_HEAD_LIMIT_BYTES, backlog=256)
         )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

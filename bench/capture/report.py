@@ -60,24 +60,12 @@ COLUMNS = (
     Column("written / output", _written_ratio, lambda value: f"{value:.2f}"),
     Column("extra disk", _extra_ratio, lambda value: f"{value:.0%}", compared=False),
     Column("memory MB", lambda run: run.rss_bytes / MB, lambda value: f"{value:.0f}"),
-    Column(
-        "server CPU s",
-        lambda run: run.server_cpu_s,
-        lambda value: f"{value:.2f}",
-        compared=False,
-    ),
-    Column(
-        "others' CPU s",
-        lambda run: run.other_cpu_s,
-        lambda value: f"{value:.2f}",
-        compared=False,
-    ),
+    Column("server CPU s", lambda run: run.server_cpu_s, lambda value: f"{value:.2f}", compared=False),
+    Column("others' CPU s", lambda run: run.other_cpu_s, lambda value: f"{value:.2f}", compared=False),
 )
 
 
-def table(
-    runs: Sequence[Run], words: Mapping[str, str], reference: str = "ours"
-) -> str:
+def table(runs: Sequence[Run], words: Mapping[str, str], reference: str = "ours") -> str:
     """The medians of one profile as a Markdown table; behind a figure in brackets its ratio to the reference's.
 
     ``words`` names the contenders, in the order of the rows. Runs that failed are left out of the medians and counted.
@@ -103,16 +91,8 @@ def table(
             cell = column.show(value)
             if waited_in_vain:
                 cell = f"> {cell}" if position == 0 else ""
-            if (
-                base is not None
-                and name != reference
-                and column.compared
-                and base[position]
-                and cell
-            ):
-                cell += (
-                    f" ({'> ' if waited_in_vain else ''}{value / base[position]:.2f}x)"
-                )
+            if base is not None and name != reference and column.compared and base[position] and cell:
+                cell += f" ({'> ' if waited_in_vain else ''}{value / base[position]:.2f}x)"
             cells.append(cell)
         walls = [run.wall_s for run in own if run.ok]
         spread = f"{min(walls):.2f} to {max(walls):.2f}" if walls else ""
@@ -133,8 +113,4 @@ def _outcome(runs: Sequence[Run]) -> str:
     good = sum(run.ok for run in runs)
     if all(run.gave_up for run in runs):
         return "given up"
-    return (
-        str(good)
-        if good == len(runs)
-        else f"{good} of {len(runs)}: {next(r.problem for r in runs if not r.ok)}"
-    )
+    return str(good) if good == len(runs) else f"{good} of {len(runs)}: {next(r.problem for r in runs if not r.ok)}"

@@ -52,9 +52,7 @@ class Server:
     """A server that runs."""
 
     words: str  # what it is, with its version
-    addresses: Mapping[
-        str, str
-    ]  # profile name -> address of the folder, with a slash at its end
+    addresses: Mapping[str, str]  # profile name -> address of the folder, with a slash at its end
     pids: Sequence[int]
 
     def cpu_s(self) -> float:
@@ -63,44 +61,20 @@ class Server:
 
 
 @contextmanager
-def serving(
-    folder: Path, work: Path, profiles: Sequence[Profile], *, own: bool = False
-) -> Iterator[Server]:
+def serving(folder: Path, work: Path, profiles: Sequence[Profile], *, own: bool = False) -> Iterator[Server]:
     """Serve ``folder`` while the block runs; ``work`` is for the server's own files."""
-    ports = dict(
-        zip(
-            [profile.name for profile in profiles],
-            _free_ports(len(profiles)),
-            strict=True,
-        )
-    )
+    ports = dict(zip([profile.name for profile in profiles], _free_ports(len(profiles)), strict=True))
     program = None if own else _find_nginx()
     modules = _find_lua_modules()
     if program and (modules or not any(profile.delay_s for profile in profiles)):
         config = work / "nginx.conf"
-        config.write_text(
-            _nginx_config(folder, work, profiles, ports, modules), "utf-8"
-        )
-        command = [
-            program,
-            "-p",
-            str(work),
-            "-c",
-            str(config),
-            "-e",
-            str(work / "nginx.log"),
-        ]
+        config.write_text(_nginx_config(folder, work, profiles, ports, modules), "utf-8")
+        command = [program, "-p", str(work), "-c", str(config), "-e", str(work / "nginx.log")]
         words = _nginx_version(program)
     else:
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("plain_server.py")),
-            str(folder),
-        ]
+        command = [sys.executable, str(Path(__file__).with_name("plain_server.py")), str(folder)]
         for profile in profiles:
-            command.append(
-                f"{ports[profile.name]}:{profile.delay_s}:{profile.rate_bytes_s or 0}"
-            )
+            command.append(f"{ports[profile.name]}:{profile.delay_s}:{profile.rate_bytes_s or 0}")
         words = "our own plain server (Python, sendfile), because " + (
             "it was asked for" if own else "nginx or its Lua module is not installed"
         )
@@ -110,22 +84,14 @@ def serving(
         for port in ports.values():
             _wait_until_it_listens(port, process, work / "server.log")
         pids = [process.pid, *_children(process.pid)]
-        yield Server(
-            words,
-            {name: f"http://127.0.0.1:{port}/" for name, port in ports.items()},
-            pids,
-        )
+        yield Server(words, {name: f"http://127.0.0.1:{port}/" for name, port in ports.items()}, pids)
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
 def _nginx_config(
-    folder: Path,
-    work: Path,
-    profiles: Sequence[Profile],
-    ports: Mapping[str, int],
-    modules: Sequence[Path],
+    folder: Path, work: Path, profiles: Sequence[Profile], ports: Mapping[str, int], modules: Sequence[Path]
 ) -> str:
     servers = []
     for profile in profiles:
@@ -133,10 +99,7 @@ def _nginx_config(
         if profile.delay_s:
             directives.append(f"access_by_lua_block {{ ngx.sleep({profile.delay_s}) }}")
         if profile.rate_bytes_s:
-            directives += [
-                f"limit_rate {profile.rate_bytes_s};",
-                "sendfile_max_chunk 128k;",
-            ]
+            directives += [f"limit_rate {profile.rate_bytes_s};", "sendfile_max_chunk 128k;"]
         servers.append(
             f"  server {{\n    listen 127.0.0.1:{ports[profile.name]} backlog=256;\n    root {folder};\n"
             f"    location / {{ {' '.join(directives)} }}\n  }}\n"
@@ -152,8 +115,7 @@ def _nginx_config(
         + "  keepalive_timeout 65;\n  keepalive_requests 1000000;\n"
         + "  types { application/vnd.apple.mpegurl m3u8; video/mp2t ts; }\n"
         + "".join(
-            f"  {kind}_temp_path {work}/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            f"  {kind}_temp_path {work}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         + (f'  lua_package_path "{_LUA_PATH}";\n' if modules else "")
         + "".join(servers)
@@ -163,9 +125,7 @@ def _nginx_config(
 
 def _find_nginx() -> str | None:
     # Debian has it where only root looks by default.
-    return shutil.which("nginx") or shutil.which(
-        "nginx", path="/usr/sbin:/usr/local/sbin"
-    )
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 def _find_lua_modules() -> list[Path]:
@@ -177,13 +137,8 @@ def _find_lua_modules() -> list[Path]:
 
 
 def _nginx_version(program: str) -> str:
-    told = subprocess.run(
-        [program, "-v"], capture_output=True, text=True, check=False
-    ).stderr
-    return (
-        told.strip().rpartition(" ")[2].replace("nginx/", "nginx ")
-        + " (one worker, sendfile)"
-    )
+    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    return told.strip().rpartition(" ")[2].replace("nginx/", "nginx ") + " (one worker, sendfile)"
 
 
 def _free_ports(count: int) -> list[int]:
@@ -194,9 +149,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_until_it_listens(
-    port: int, process: subprocess.Popen[bytes], log: Path
-) -> None:
+def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while True:
         try:
@@ -204,9 +157,7 @@ def _wait_until_it_listens(
                 return
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"The server did not start: {log.read_text()[-500:]}"
-                ) from error
+                raise RuntimeError(f"The server did not start: {log.read_text()[-500:]}") from error
             time.sleep(0.02)
 
 

@@ -158,9 +158,7 @@ def io_counters() -> dict[str, int]:
 
 def busy_s() -> float:
     """CPU seconds that the whole machine has spent working since it started, time taken by its host included."""
-    fields = [
-        int(field) for field in read("/proc/stat").split(b"\n", 1)[0].split()[1:9]
-    ]
+    fields = [int(field) for field in read("/proc/stat").split(b"\n", 1)[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields
     return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
 
@@ -173,15 +171,9 @@ def measure(spec: dict[str, object]) -> dict[str, object]:
     command, cwd, env = spec["command"], spec["cwd"], spec["env"]
     watch, log, patience_s = spec["watch"], spec["log"], spec["patience_s"]
     assert isinstance(command, list) and isinstance(cwd, str) and isinstance(env, dict)  # noqa: PT018
-    assert (
-        isinstance(watch, str)
-        and isinstance(log, str)
-        and isinstance(patience_s, int | float)
-    )  # noqa: PT018
+    assert isinstance(watch, str) and isinstance(log, str) and isinstance(patience_s, int | float)  # noqa: PT018
     kernel = ctypes.CDLL(None, use_errno=True)
-    if kernel.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or kernel.prctl(
-        _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0
-    ):
+    if kernel.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or kernel.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
     tree = Tree()
@@ -189,11 +181,7 @@ def measure(spec: dict[str, object]) -> dict[str, object]:
     os.chdir(cwd)
     log_to = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    actions = [
-        (os.POSIX_SPAWN_DUP2, no_input, 0),
-        (os.POSIX_SPAWN_DUP2, log_to, 1),
-        (os.POSIX_SPAWN_DUP2, log_to, 2),
-    ]
+    actions = [(os.POSIX_SPAWN_DUP2, no_input, 0), (os.POSIX_SPAWN_DUP2, log_to, 1), (os.POSIX_SPAWN_DUP2, log_to, 2)]
 
     io_before, busy_before = io_counters(), busy_s()
     started = time.monotonic()

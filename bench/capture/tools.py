@@ -26,9 +26,7 @@ PACKAGES = {
 class Tools:
     """Where the programs are."""
 
-    def __init__(
-        self, cache: Path, ffmpeg: str | None, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, cache: Path, ffmpeg: str | None, say: Callable[[str], None]) -> None:
         self._home = cache / "tools"
         self._say = say
         self.bin = self._home / "bin"
@@ -57,26 +55,11 @@ def install(requirement: str, folder: Path, say: Callable[[str], None]) -> Path 
         say(f"Installing {requirement} ...")
         for command in (
             [sys.executable, "-m", "venv", str(home)],
-            [
-                str(home / "bin/pip"),
-                "--disable-pip-version-check",
-                "--quiet",
-                "install",
-                requirement,
-            ],
+            [str(home / "bin/pip"), "--disable-pip-version-check", "--quiet", "install", requirement],
         ):
-            result = subprocess.run(
-                command, capture_output=True, text=True, check=False
-            )
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
-                reason = next(
-                    (
-                        line
-                        for line in result.stderr.splitlines()
-                        if line.startswith("ERROR")
-                    ),
-                    "",
-                )
+                reason = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), "")
                 say(f"{requirement} cannot be installed and is left out. {reason}")
                 return None
         ready.touch()

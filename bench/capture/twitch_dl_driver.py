@@ -17,12 +17,7 @@ from pathlib import Path
 from twitchdl.cache import Cache  # type: ignore[import-not-found]
 from twitchdl.commands.download import _join_vods, http_get  # type: ignore[import-not-found]
 from twitchdl.http import download_all  # type: ignore[import-not-found]
-from twitchdl.playlists import (
-    enumerate_vods,
-    filter_vods,
-    load_m3u8,
-    make_join_playlist,
-)  # type: ignore[import-not-found]
+from twitchdl.playlists import enumerate_vods, filter_vods, load_m3u8, make_join_playlist  # type: ignore[import-not-found]
 
 
 def main(url: str, target: Path, workers: int) -> None:
@@ -37,9 +32,7 @@ def main(url: str, target: Path, workers: int) -> None:
     cache.get_path("playlist.m3u8").write_text(text)
     sources = [base_uri + vod.path for vod in vods]
     targets = [cache.get_path(vod.filename) for vod in vods]
-    asyncio.run(
-        download_all(zip(sources, targets, strict=True), workers, count=len(vods))
-    )
+    asyncio.run(download_all(zip(sources, targets, strict=True), workers, count=len(vods)))
     joined = make_join_playlist(playlist, vods, targets)
     joined_path = cache.get_path("playlist_downloaded.m3u8")
     joined.dump(joined_path)

@@ -53,9 +53,7 @@ def segments_for(size_bytes: int) -> int:
     return max(2, round(size_bytes / SEGMENT_BYTES))
 
 
-def make_vod(
-    cache: Path, segments: int, ffmpeg: str, say: Callable[[str], None]
-) -> Vod:
+def make_vod(cache: Path, segments: int, ffmpeg: str, say: Callable[[str], None]) -> Vod:
     """The broadcast of so many segments, from the cache if it is there; making 1 GB takes about half a minute."""
     folder = cache / f"vod-{_RECIPE}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,9 +111,7 @@ def _make_stretch(folder: Path, ffmpeg: str) -> Path:
         str(folder / "long.aac"),
     )  # fmt: skip
     frames = _STRETCH_S * _SAMPLE_RATE_HZ // _SAMPLES_PER_AAC_FRAME
-    (folder / "audio.aac").write_bytes(
-        _first_adts_frames((folder / "long.aac").read_bytes(), frames)
-    )
+    (folder / "audio.aac").write_bytes(_first_adts_frames((folder / "long.aac").read_bytes(), frames))
     unfinished = stretch.with_suffix(".new.mp4")
     _run(
         ffmpeg, "-i", str(folder / "video.mp4"), "-i", str(folder / "audio.aac"), "-map", "0:v", "-map", "1:a",
@@ -148,15 +144,9 @@ def _write_segments(folder: Path, stretch: Path, segments: int, ffmpeg: str) -> 
         "-f", "hls", "-hls_time", str(SEGMENT_S), "-hls_list_size", "0", "-hls_playlist_type", "vod",
         "-hls_segment_filename", str(unfinished / "%d.ts"), str(unfinished / "index.m3u8"),
     )  # fmt: skip
-    lengths = [
-        line
-        for line in (unfinished / "index.m3u8").read_text().splitlines()
-        if line.startswith("#EXTINF")
-    ]
+    lengths = [line for line in (unfinished / "index.m3u8").read_text().splitlines() if line.startswith("#EXTINF")]
     if set(lengths) != {f"#EXTINF:{SEGMENT_S:.6f},"}:
-        raise ValueError(
-            f"ffmpeg cut the broadcast into other pieces than asked for: {sorted(set(lengths))}"
-        )
+        raise ValueError(f"ffmpeg cut the broadcast into other pieces than asked for: {sorted(set(lengths))}")
     for file in folder.glob("*.packets.json"):
         file.unlink()
     for path in unfinished.glob("*.ts"):
@@ -177,17 +167,7 @@ def _expected_packets(folder: Path, names: tuple[str, ...]) -> Fingerprint:
 
 
 def _run(ffmpeg: str, *arguments: str) -> None:
-    command = [
-        ffmpeg,
-        "-nostdin",
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-y",
-        *arguments,
-    ]
+    command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(
-            f"ffmpeg failed while making the broadcast: {result.stderr.strip()[-800:]}"
-        )
+        raise RuntimeError(f"ffmpeg failed while making the broadcast: {result.stderr.strip()[-800:]}")
