@@ -23,8 +23,8 @@ import anyio.to_thread
 from sqlalchemy import make_url
 
 from support.engines import Crew, announce, build_capture_runner
-from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Phase, Progress
+from vodkeep.child import run_child
 from vodkeep.db.engine import Database
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.model import QueueItem

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from vodkeep.capture.child import run_child
 from vodkeep.capture.model import Chapter, ResolvedVod
 from vodkeep.capture.rendition import Rendition, choose_rendition, read_renditions, with_twins
 from vodkeep.capture.tool_messages import ToolMessage, ToolVerdict, classify_tool_output
 from vodkeep.capture.tools import Origin, ToolCommand, ToolShelf
+from vodkeep.child import run_child
 from vodkeep.errors import (
     DiskFull,
     Incomplete,

@@ -35,7 +35,7 @@ import anyio.to_thread
 import av
 import imageio_ffmpeg
 
-from vodkeep.capture.child import run_child
+from vodkeep.child import run_child
 from vodkeep.clock import Clock
 from vodkeep.disk import FOLDER_MODE, disk_errors, sync
 from vodkeep.errors import PermanentError, TransientError, VodkeepError

@@ -19,13 +19,13 @@ import anyio.to_thread
 import av
 import av.error
 
-from vodkeep.capture.child import run_child
 from vodkeep.capture.ffmetadata import write_ffmetadata
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.capture.mp4_labels import Movie
 from vodkeep.capture.resolve import SITE_URL, error_for
 from vodkeep.capture.tool_messages import classify_tool_output
 from vodkeep.capture.tools import ToolCommand
+from vodkeep.child import run_child
 from vodkeep.disk import FOLDER_MODE, disk_errors
 from vodkeep.errors import DiskFull, TransientError
 from vodkeep.telemetry.log import Logger

@@ -11,7 +11,7 @@ import pytest
 from support.engines import Crew, announce, cancel_row
 from support.postgres import PostgresServer
 from support.queue_rows import Rows
-from vodkeep.capture.child import run_child
+from vodkeep.child import run_child
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.pipeline.model import Job, QueueItem, Stage
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from vodkeep.capture.child import ChildTimeout, run_child
+from vodkeep.child import ChildTimeout, run_child
 from vodkeep.errors import PermanentError, TransientError
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +113,7 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code = (
         "import anyio, sys\n"
-        "from vodkeep.capture.child import run_child\n"
+        "from vodkeep.child import run_child\n"
         f"inner = \"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); \"\n"
         "inner += 'print(1, flush=True); time.sleep(600)'\n"
         "anyio.run(lambda: run_child([sys.executable, '-c', inner], deadline_s=None, "
@@ -142,7 +142,7 @@ def test_a_child_whose_parent_dies_before_it_is_bound_to_it_never_becomes_the_pr
     slow.chmod(0o755)
     code = (
         "import anyio\n"
-        "from vodkeep.capture.child import run_child\n"
+        "from vodkeep.child import run_child\n"
         f"anyio.run(lambda: run_child(['touch', {str(ran)!r}], deadline_s=None))\n"
     )
     path = f"{slow.parent}{os.pathsep}{os.environ['PATH']}"
