@@ -51,7 +51,7 @@ CHATTERS = 100_000
 START_MS = 1_700_000_000_000
 
 _BATCH = 50_000
-_FORM = 2  # of the files that are kept
+_FORM = 3  # of the files that are kept
 
 
 class Crowd:
@@ -76,7 +76,7 @@ class Crowd:
         reply = rng.randbytes(16) if rng.random() < 0.05 else None
         extra = '{"first":true}' if rng.random() < 0.02 else None
         key = people[bisect.bisect(loud, rng.random() * loud[-1])]
-        return (number, 0, 0, key, emotes, body, rng.randbytes(16), reply, extra)
+        return (number, key, 0, 0, emotes, body, rng.randbytes(16), reply, extra)
 
     def session(self, session_id: int, messages: int) -> Iterator[tuple[Any, ...]]:
         """The rows of one broadcast, in order; there are a tenth as many people as messages."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Kind(IntEnum):
@@ -40,8 +41,7 @@ class Source(IntEnum):
     """A file a person gave us."""
 
 
-@dataclass(slots=True, frozen=True)
-class Chatter:
+class Chatter(NamedTuple):
     """A person as they looked when they said something; a new colour or badge makes another ``Chatter``."""
 
     user_id: str
@@ -57,9 +57,8 @@ class Chatter:
 
     def key(self) -> int:
         """A number below 2**63 that is the same for the same five values, in every process and for ever."""
-        fields = (self.user_id, self.login, self.display_name, self.color, self.badges)
         # No field can hold a NUL: IRC forbids it, and what names are made of is replaced where lines are read.
-        digest = hashlib.blake2b("\0".join(fields).encode("utf-8"), digest_size=8).digest()
+        digest = hashlib.blake2b("\0".join(self).encode("utf-8"), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from vodkeep.chat.irc import Line, last_parameter_of
 from vodkeep.chat.model import ChatMessage, Chatter, Kind
@@ -26,9 +27,9 @@ _END_OF_ACTION = "\x01"
 # No longer than what Twitch lets people say, in code points, with much room.
 _RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _EMOTE_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
-_NUMBER = re.compile(r"[0-9]{1,15}")
 _SIGNED = re.compile(r"-?[0-9]{1,15}")
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+_MOST_DIGITS = 15
 
 # Tags of what was said that are kept as they are, and the key in `extra` each is kept by.
 _KEPT_TAGS = {
@@ -205,18 +206,19 @@ def _event(
 
 
 def _chatter(tags: dict[str, str], login: str) -> Chatter:
-    color = tags.get("color", "")
-    return Chatter(
-        user_id=tags.get("user-id", ""),
-        login=login.lower(),
-        display_name=tags.get("display-name", "").strip() or login,
-        color=color if not color or _COLOR.fullmatch(color) else "",
-        badges=tags.get("badges", ""),
-    )
+    get = tags.get
+    return _look(get("user-id", ""), login, get("display-name", ""), get("color", ""), get("badges", ""))
+
+
+# Most messages of an evening are said by people who have said something before.
+@lru_cache(maxsize=20_000)
+def _look(user_id: str, login: str, display_name: str, color: str, badges: str) -> Chatter:
+    color = color if not color or _COLOR.fullmatch(color) else ""
+    return Chatter(user_id, login.lower(), display_name.strip() or login, color, badges)
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and _NUMBER.fullmatch(text) else None
+    return int(text) if text and len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def _digest_of(line: Line, message: ChatMessage, received_ms: int) -> str:
