@@ -45,14 +45,14 @@ from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import InstanceLockedError
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.fleet.leased import RunLeases
 from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, Job, QueueItem, Stage
 from vodkeep.pipeline.ownership import new_holder
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
+from vodkeep.pipeline.roles import ProcessNote, Role
 from vodkeep.pipeline.running import Permit
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.pipeline.store import QueueStore

@@ -74,7 +74,7 @@ from vodkeep.pipeline.reconcile import Reconciler
 from vodkeep.pipeline.recorder_note import RecorderNote, RecorderNotes
 from vodkeep.pipeline.recorder_plan import Disabled, plan_recorder
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
-from vodkeep.pipeline.roles import ALL_ROLES, PROCESS_PREFIX, ProcessNote, Role, fingerprint
+from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
@@ -203,6 +203,7 @@ def _build_service(
         clock,
         get_logger("vod_process"),
         new_holder(),
+        note=_note(settings, roles),
         # On SQLite the lock of the file sees to it that nobody else is there.
         pace=ALONE if database.is_sqlite else SHARED,
     )
@@ -349,11 +350,6 @@ async def run_service(service: Service) -> None:
         database, ownership = service.database, service.ownership
         await _prepare(service)
         async with ownership, anyio.create_task_group() as owned:
-            owned.start_soon(
-                partial(
-                    ownership.keep, f"{PROCESS_PREFIX}{ownership.holder}", anyio.sleep_forever, detail=_note(service)
-                )
-            )
             if Role.WATCH in service.roles:
                 owned.start_soon(watch_queue, database, service.clock, service.bell)
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
@@ -389,9 +385,8 @@ def _release_all(unit: UnitOfWork) -> None:
     unit.commit()
 
 
-def _note(service: Service) -> str:
+def _note(settings: Settings, roles: frozenset[Role]) -> str:
     """What this process says about itself to the others."""
-    settings, roles = service.settings, service.roles
     slots = {str(stage): count for stage, count in slots_of(settings).items()} if Role.WORK in roles else {}
     return ProcessNote(
         host=socket.gethostname(),

@@ -12,7 +12,7 @@ import anyio
 from support.pipeline_workshop import LogWatch, ScriptedCapture
 from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import BreakerPolicy
@@ -23,7 +23,7 @@ from vodkeep.pipeline.metrics import NoMetrics
 from vodkeep.pipeline.model import Asked, Asker, Job, QueueItem, Stage
 from vodkeep.pipeline.planner import Planner
 from vodkeep.pipeline.retry import RetryPolicy
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
+from vodkeep.pipeline.roles import ProcessNote, Role
 from vodkeep.pipeline.running import Bell, Runner
 from vodkeep.pipeline.stages import CaptureRunner, CaptureStage
 from vodkeep.pipeline.store import QueueStore

@@ -39,6 +39,9 @@ class Patience:
 
 _ORDINARY = Patience()
 
+# Nothing is lost by it: what arrives ends the wait at once.
+_LISTEN_INTERVAL_S = 5.0
+
 patience: ContextVar[Patience] = ContextVar("database_patience", default=_ORDINARY)
 """The patience of the transaction at hand; set by ``Database.unit_of_work``."""
 
@@ -80,10 +83,23 @@ def connect(*args: Any, **parameters: Any) -> PatientConnection:
     return PatientConnection.connect(*args, **parameters)
 
 
-async def connect_to_listen(url: URL) -> psycopg.AsyncConnection[Any]:
+class ListeningConnection(psycopg.AsyncConnection[Any]):
+    """A connection that waits for what the server says, for hours, without getting up ten times a second to look."""
+
+    async def wait(
+        self,
+        gen: PQGen[_T],
+        interval: float = _LISTEN_INTERVAL_S,
+        timeout: float | None = None,  # noqa: ASYNC109 - the parent's
+    ) -> _T:
+        """Wait as the parent does, whose ``interval`` (s) is meant for calls that block."""
+        return await super().wait(gen, _LISTEN_INTERVAL_S, timeout)
+
+
+async def connect_to_listen(url: URL) -> ListeningConnection:
     """A connection outside of every pool, in autocommit, for ``LISTEN``; raises ``psycopg.OperationalError``."""
     _, parameters = url.get_dialect()().create_connect_args(url)
-    return await psycopg.AsyncConnection.connect(**{**parameters, **connect_arguments(url)}, autocommit=True)
+    return await ListeningConnection.connect(**{**parameters, **connect_arguments(url)}, autocommit=True)
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What only one process at a time may do, among any number of processes on one database.
 
-Each process keeps asking for the leases it could use (:mod:`vodkeep.db.leases`) and renews those it has, all in one
-transaction every two seconds. Those of a process that was killed run out after six, so that another goes on within ten.
-One that cannot renew (it was stopped, or the database is away) ends the guarded work by its own clock, which began to
-run before the database's: it is never the last to know.
+Each process keeps asking for the leases it could use (:mod:`vodkeep.db.leases`), which are bound to its life, and
+renews that every two seconds: one row, however many leases it has. The life of a process that was killed runs out after
+six; another buries it and takes over, within ten. One that cannot renew (it was stopped, or the database is away) ends
+the guarded work by its own clock, which began to run before the database's: it is never the last to know.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -25,7 +26,7 @@ import anyio.to_thread
 
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.db.leases import Lease, LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, Lease, LeaseStore
 from vodkeep.db.postgresql import Patience
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.running import Bell
@@ -40,6 +41,11 @@ _ANSWER_LIMIT_S = 1.5
 _MOST_AT_ONCE = 200
 
 _LATE = "it was not renewed in time"
+_TAKEN = "another process has it"
+_BURIED = "the others took this process for dead"
+
+# So many rounds apart the database is asked for every single lease of ours: somebody may have changed one by hand.
+_ROUNDS_OF_TRUST = 15
 
 # A line of the log names so many leases at most.
 _MOST_NAMES = 5
@@ -47,14 +53,14 @@ _MOST_NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often leases are renewed, and how long one lasts without."""
+    """How often a process says that it lives, and how long it counts as alive without."""
 
     renew_s: float
     lifetime: timedelta
 
 
 SHARED = Pace(2.0, timedelta(seconds=6))
-"""Among several processes: a lost one is noticed within ``lifetime``, and followed one renewal later."""
+"""Among several processes: the end of one is noticed within ``lifetime``, and made good one renewal later."""
 
 ALONE = Pace(30.0, timedelta(seconds=90))
 """For a process that is alone on its database by other means, and should let its disk sleep."""
@@ -77,19 +83,34 @@ class _Keeping:
     detail: str
     wanted: Callable[[Collection[Lease]], bool]
     lease: Lease | None = None
-    until: float = 0.0  # our own clock; from then on the lease counts as lost
     scope: anyio.CancelScope | None = None  # of the work while it runs
     gained: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the database said in one round."""
+
+    alive: bool  # nobody had buried us
+    kept: Collection[str]  # which of our leases are still ours
+    others: list[Lease]  # the lives of the other processes
+    taken: list[Lease]
+    more: bool  # there is more to take
 
 
 class Ownership:
     """This process's leases; an async context manager, whose end lets go of all of them.
 
-    ``holder`` is this process's name (:func:`new_holder`); no other may ever use it.
+    ``holder`` is this process's name (:func:`new_holder`); no other may ever use it. ``note`` is what it says about
+    itself to the others, with its life.
     """
 
-    def __init__(self, database: Database, clock: Clock, log: Logger, holder: str, *, pace: Pace = SHARED) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, log: Logger, holder: str, *, note: str = "", pace: Pace = SHARED
+    ) -> None:
         self.holder = holder
+        self._note = note
+        self._life = PROCESS_PREFIX + holder
         self._database = database
         self._clock = clock
         self._log = log
@@ -97,6 +118,9 @@ class Ownership:
         self._keepings: dict[str, _Keeping] = {}
         self._dropped: set[str] = set()
         self._others: tuple[Lease, ...] = ()
+        self._until = 0.0  # Our own clock; from then on all leases count as lost.
+        self._rounds = 0
+        self._unsure = True  # Whether the database may say other than we think.
         self._away = False
         self._bell = Bell()
         self._renewed = anyio.Event()
@@ -134,7 +158,7 @@ class Ownership:
         """Run ``work`` whenever, and only while, the lease ``name`` is ours; returns when ``work`` returns.
 
         When the lease is lost, ``work`` is canceled, and begins anew once the lease is ours again. ``wanted`` is asked
-        with every lease that other processes hold: while it says no, the lease is left or given to others. ``work``
+        with the lives of all other processes: while it says no, the lease is left or given to others. ``work``
         calls :meth:`confirm` before it does what two at once must not do.
         """
         assert name not in self._keepings, name
@@ -171,7 +195,7 @@ class Ownership:
             and keeping.lease is not None
             and keeping.scope is not None
             and not keeping.scope.cancel_called
-            and self._clock.monotonic() < keeping.until
+            and self._clock.monotonic() < self._until
         )
 
     async def confirm(self, name: str) -> None:
@@ -180,14 +204,14 @@ class Ownership:
         A process that was stopped learns of it here, before its timers have had their turn.
         """
         keeping = self._keepings[name]
-        if self._clock.monotonic() >= keeping.until:
+        if self._clock.monotonic() >= self._until:
             self._lose([keeping], _LATE)
         if keeping.lease is None:
             await anyio.lowlevel.checkpoint()
 
     @property
     def others(self) -> tuple[Lease, ...]:
-        """What other processes held when this one last looked, by name."""
+        """The lives of the other processes, when this one last looked, by name."""
         return self._others
 
     async def _run_rounds(self) -> None:
@@ -204,7 +228,7 @@ class Ownership:
             await self._bell.wait_up_to(self._pace.renew_s, self._clock)
 
     async def _round(self) -> None:
-        """Renew what is ours, let go of what is no longer wanted, and take what is free."""
+        """Say that we live, let go of what is no longer wanted, and take what is free."""
         held = {name: one for name, one in self._keepings.items() if one.lease is not None}
         # In one order in all processes: two that take several at once must not wait for each other.
         asking = sorted(
@@ -212,37 +236,47 @@ class Ownership:
             key=lambda one: one.name,
         )
         dropped, self._dropped = self._dropped, set()
+        thorough = self._unsure or self._rounds % _ROUNDS_OF_TRUST == 0
+        self._unsure = False
+        self._rounds += 1
         ttl = self._pace.lifetime
         started = self._clock.monotonic()
 
-        def work(unit: UnitOfWork) -> tuple[set[str], list[Lease], list[Lease], bool]:
+        def work(unit: UnitOfWork) -> _Answer:
             store = LeaseStore(unit.connection)
-            kept = store.renew(self.holder, ttl, held) if held else set()
-            if dropped:
-                store.release(self.holder, dropped)
-            others = store.live(besides=self.holder)
-            unfree = {lease.name for lease in others}
-            free = [one for one in asking if one.name not in unfree and one.wanted(others)]
-            taken = store.take_all({one.name: one.detail for one in free[:_MOST_AT_ONCE]}, self.holder, ttl)
+            alive = bool(store.renew(self.holder, ttl, [self._life]))
+            if not alive:
+                store.take(self._life, self.holder, ttl, self._note)
+            store.bury()
+            ours = store.bound_to(self.holder) if thorough or not alive else held.keys()
+            kept = held.keys() & ours if alive else set()
+            # Whatever we do not know of is left from a round whose answer never came.
+            if unwanted := dropped | (ours - kept):
+                store.release(self.holder, unwanted)
+            others = store.live(PROCESS_PREFIX, besides=self.holder)
+            free = {one.name: one.detail for one in asking if one.wanted(others)}
+            for name in store.held_by_others(free, self.holder) if free else ():
+                del free[name]
+            portion = dict(islice(free.items(), _MOST_AT_ONCE))
+            taken = store.take_all(portion, self.holder)
             unit.commit()
-            return kept, others, taken, len(free) > _MOST_AT_ONCE
+            return _Answer(alive, kept, others, taken, more=len(free) > _MOST_AT_ONCE)
 
         try:
-            kept, others, taken, more = await self._ask(work)
+            answer = await self._ask(work)
         except BaseException:
             self._dropped |= dropped
+            self._unsure = True
             raise
-        until = started + ttl.total_seconds()
-        for name in kept:
-            held[name].until = until
-        self._others = tuple(others)
-        self._lose((one for name, one in held.items() if name not in kept), "another process has it")
-        for lease in taken:
+        self._until = started + ttl.total_seconds()
+        self._others = tuple(answer.others)
+        self._lose((one for name, one in held.items() if name not in answer.kept), _TAKEN if answer.alive else _BURIED)
+        for lease in answer.taken:
             one = self._keepings.get(lease.name)
             if one is None:  # It was given up meanwhile.
                 self._drop(lease.name)
                 continue
-            one.lease, one.until = lease, until
+            one.lease = lease
             one.gained.set()
             self._log.debug("lease taken", lease=lease.name, token=lease.token)
         for one in held.values():
@@ -251,19 +285,16 @@ class Ownership:
                 one.scope.cancel()
         self._renewed.set()
         self._renewed = anyio.Event()
-        if more:
+        if answer.more:
             self._bell.ring()
 
     async def _watch_the_clock(self) -> None:
         """End what a lease guards when its time is over, however long the database takes to answer."""
         while True:
-            held = [one for one in self._keepings.values() if one.lease is not None]
-            if not held:
+            await self._clock.sleep(self._until - self._clock.monotonic())
+            if self._clock.monotonic() >= self._until:
+                self._lose(self._keepings.values(), _LATE)
                 await self._renewed.wait()
-                continue
-            await self._clock.sleep(min(one.until for one in held) - self._clock.monotonic())
-            now = self._clock.monotonic()
-            self._lose([one for one in held if one.until <= now], _LATE)
 
     def _lose(self, keepings: Iterable[_Keeping], reason: str) -> None:
         lost = [one for one in keepings if one.lease is not None]
@@ -272,6 +303,7 @@ class Ownership:
             if one.scope is not None:
                 one.scope.cancel()
         if lost:
+            self._unsure = True
             names = sorted(one.name for one in lost)
             self._log.warning("leases lost", leases=names[:_MOST_NAMES], total=len(names), reason=reason)
 

@@ -8,9 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-PROCESS_PREFIX = "worker:"
-"""Each live process holds the lease of this prefix and its own name."""
-
 
 class Role(StrEnum):
     """A part of the service's work that a process can have."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from vodkeep.db.leases import Lease
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role, fingerprint, share_of
+from vodkeep.db.leases import PROCESS_PREFIX, Lease
+from vodkeep.pipeline.roles import ProcessNote, Role, fingerprint, share_of
 
 
 class ChannelShares:

@@ -19,7 +19,7 @@ from vodkeep.chat.sessions import Session, SessionStore
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.db.tables import IS_ACTIVE, UtcDateTime, channels, kv, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.breaker import CLOSED, Breaker
@@ -27,7 +27,7 @@ from vodkeep.pipeline.due import DiskShortage
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote, load_notes
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
+from vodkeep.pipeline.roles import ProcessNote
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
 T = TypeVar("T")

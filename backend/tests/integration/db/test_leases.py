@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from vodkeep.db.engine import Database
-from vodkeep.db.leases import Lease, LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, Lease, LeaseStore
 from vodkeep.db.tables import leases
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def test_renewing_touches_only_what_is_ours(database: Database) -> None:
         take(database, name, holder)
     run_out(database, "one", "two", "three")
 
-    assert within(database, lambda store: store.renew("a", TTL)) == {"one", "two"}
+    assert within(database, lambda store: store.renew("a", TTL, ["one", "two", "three"])) == {"one", "two"}
     assert [lease.name for lease in within(database, lambda store: store.live())] == ["one", "two"]
 
 
@@ -119,7 +119,7 @@ def test_what_was_taken_over_cannot_be_renewed(database: Database) -> None:
     run_out(database, "planner")
     take(database, "planner", "b")
 
-    assert within(database, lambda store: store.renew("a", TTL)) == set()
+    assert within(database, lambda store: store.renew("a", TTL, ["planner"])) == set()
     assert [lease.holder for lease in within(database, lambda store: store.live())] == ["b"]
 
 
@@ -130,7 +130,7 @@ def test_what_was_released_is_free_and_its_token_still_grows(database: Database)
 
     within(database, lambda store: store.release("a", ["planner"]))
     assert [lease.name for lease in within(database, lambda store: store.live())] == ["channel:x", "periodic"]
-    assert within(database, lambda store: store.renew("a", TTL)) == {"channel:x"}
+    assert within(database, lambda store: store.renew("a", TTL, ["planner", "channel:x"])) == {"channel:x"}
 
     within(database, lambda store: store.release("a"))
     assert [lease.holder for lease in within(database, lambda store: store.live())] == ["b"]
@@ -194,6 +194,68 @@ def test_of_several_wanted_at_once_those_that_are_free_are_taken(database: Datab
         "two": "b",
     }
     assert within(database, lambda store: store.take_all({}, "a", TTL)) == []
+
+
+def begin_life(database: Database, holder: str, *bound: str) -> None:
+    """A process that lives, with leases that last as long."""
+
+    def work(store: LeaseStore) -> None:
+        assert store.take(PROCESS_PREFIX + holder, holder, TTL)
+        assert len(store.take_all(dict.fromkeys(bound, ""), holder)) == len(bound)
+
+    within(database, work)
+
+
+def test_what_is_bound_to_a_life_is_held_until_it_is_buried(database: Database) -> None:
+    begin_life(database, "a", "channel:x", "channel:y")
+    begin_life(database, "b", "channel:z")
+    within(database, lambda store: store.take("run:1", "a", TTL))
+
+    assert within(database, lambda store: store.bury()) == []
+    assert within(database, lambda store: store.bound_to("a")) == {"channel:x", "channel:y"}
+    names = ["channel:x", "channel:z", "channel:new"]
+    assert within(database, lambda store: store.held_by_others(names, "b")) == {"channel:x"}
+    assert within(database, lambda store: store.take_all({"channel:x": ""}, "b")) == []
+
+    run_out(database, "worker:a")
+    assert within(database, lambda store: store.take_all({"channel:x": ""}, "b")) == []
+    assert within(database, lambda store: store.bury()) == ["a"]
+    assert [lease.name for lease in within(database, lambda store: store.live())] == ["channel:z", "run:1", "worker:b"]
+    assert [lease.token for lease in within(database, lambda store: store.take_all({"channel:x": ""}, "b"))] == [2]
+
+
+def test_who_is_buried_can_no_longer_say_that_it_lives(database: Database) -> None:
+    begin_life(database, "a", "channel:x")
+    run_out(database, "worker:a")
+    assert within(database, lambda store: store.renew("a", TTL, ["worker:a"])) == {"worker:a"}, "nobody buried it"
+
+    run_out(database, "worker:a")
+    within(database, lambda store: store.bury())
+    assert within(database, lambda store: store.renew("a", TTL, ["worker:a"])) == set()
+    assert within(database, lambda store: store.bound_to("a")) == set()
+
+
+def test_a_life_that_nobody_buried_is_not_forgotten(database: Database) -> None:
+    """Else what is bound to it would be held for ever."""
+    begin_life(database, "a", "channel:x")
+    run_out(database, "worker:a")
+
+    assert within(database, lambda store: store.forget(timedelta(days=1))) == 0
+    assert within(database, lambda store: store.bury()) == ["a"]
+
+
+def test_a_process_that_is_just_saying_that_it_lives_is_not_buried(database: Database) -> None:
+    begin_life(database, "a", "channel:x")
+    run_out(database, "worker:a")
+    with ThreadPoolExecutor(1) as threads:
+        with database.unit_of_work() as unit:
+            assert LeaseStore(unit.connection).renew("a", TTL, ["worker:a"])
+            other = threads.submit(within, database, lambda store: store.bury())
+            if not database.is_sqlite:  # There a second writer waits.
+                assert other.result(20) == []
+            unit.commit()
+        assert other.result(20) == []
+    assert within(database, lambda store: store.bound_to("a")) == {"channel:x"}
 
 
 @pytest.mark.parametrize("run", range(5))

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from support.clock import FakeClock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.db.leases import Lease, LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, Lease, LeaseStore
 from vodkeep.db.tables import leases
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.ownership import SHARED, Ownership, new_holder
@@ -80,7 +80,7 @@ class Away:
 @asynccontextmanager
 async def process(database: Database, clock: FakeClock, holder: str = "a") -> AsyncIterator[Ownership]:
     """One process and its leases."""
-    async with Ownership(database, clock, get_logger("test"), holder) as ownership:
+    async with Ownership(database, clock, get_logger("test"), holder, note=f"{holder} says") as ownership:
         yield ownership
 
 
@@ -100,16 +100,20 @@ async def keeping(
 
 
 def live(database: Database) -> dict[str, str]:
-    """The holder of each lease that is held."""
+    """The holder of each lease that is held, lives left out."""
     with database.unit_of_work(write=False) as unit:
-        return {lease.name: lease.holder for lease in LeaseStore(unit.connection).live()}
+        held = LeaseStore(unit.connection).live()
+    return {lease.name: lease.holder for lease in held if not lease.name.startswith(PROCESS_PREFIX)}
 
 
 def give_to(database: Database, name: str, holder: str) -> None:
-    """As if the lease had run out and ``holder`` had taken it."""
-    run_out(database, name)
+    """As if ``holder`` had buried the process "a" and taken the lease."""
+    run_out(database, "worker:a")
     with database.unit_of_work() as unit:
-        assert LeaseStore(unit.connection).take(name, holder, timedelta(minutes=1))
+        store = LeaseStore(unit.connection)
+        store.bury()
+        assert store.take(f"worker:{holder}", holder, timedelta(minutes=1))
+        assert store.take_all({name: ""}, holder)
         unit.commit()
 
 
@@ -118,6 +122,11 @@ def run_out(database: Database, name: str) -> None:
         past = datetime(2020, 1, 1, tzinfo=UTC)
         unit.connection.execute(update(leases).where(leases.c.name == name).values(expires_at=past))
         unit.commit()
+
+
+def lives(database: Database, holder: str) -> bool:
+    with database.unit_of_work(write=False) as unit:
+        return any(lease.holder == holder for lease in LeaseStore(unit.connection).live(PROCESS_PREFIX))
 
 
 async def until_held(database: Database, expected: dict[str, str]) -> None:
@@ -138,10 +147,10 @@ async def test_work_begins_at_once_and_only_where_the_lease_is(database: Databas
         assert a.holds("planner")
         async with keeping(b, "planner", second):
             for _ in range(5):
-                await clock.until_sleeping(3)
+                await clock.until_sleeping(4)
                 await clock.advance(2)
             assert (second.begun, b.holds("planner")) == (0, False)
-            assert [(lease.name, lease.detail) for lease in b.others] == [("planner", "me")]
+            assert [(lease.name, lease.detail) for lease in b.others] == [("worker:a", "a says")]
     assert first.canceled == 1
 
 
@@ -186,9 +195,11 @@ async def test_renewal_keeps_the_lease_for_as_long_as_it_takes(database: Databas
         await work.until(begun=1)
         for _ in range(10):
             await clock.until_sleeping(2)  # the next renewal, and the end of the lease
-            run_out(database, "planner")
+            run_out(database, "worker:a")
             await clock.advance(2)
-            await until_held(database, {"planner": "a"})
+            with anyio.fail_after(PATIENCE_S):
+                while not await anyio.to_thread.run_sync(lives, database, "a"):
+                    pass
         assert a.holds("planner")
     assert (work.begun, clock.monotonic()) == (1, 20)
 
@@ -209,7 +220,7 @@ async def test_a_lease_that_somebody_else_took_ends_the_work_until_it_is_free_ag
         await clock.advance(2)
         await clock.until_sleeping(1)
         assert work.begun == 1
-        run_out(database, "planner")
+        run_out(database, "worker:b")
         await clock.advance(2)
         await work.until(begun=2)
 
@@ -295,11 +306,11 @@ async def test_what_is_no_longer_wanted_here_is_given_away_after_its_work_has_en
     ):
         await first.until(begun=1)
         wanted.update(a=False, b=True)
-        await clock.until_sleeping(3)
+        await clock.until_sleeping(4)
         await clock.advance(2)
         await first.until(canceled=1)
         await until_held(database, {})
-        await clock.until_sleeping(2)
+        await clock.until_sleeping(4)
         await clock.advance(2)
         await second.until(begun=1)
         assert live(database) == {"channel:x": "b"}
@@ -313,7 +324,7 @@ async def test_who_asks_is_told_what_the_others_hold(database: Database, clock: 
         asked.append([lease.name for lease in live])
         return True
 
-    give_to(database, "worker:b", "b")
+    give_to(database, "periodic", "b")
     work = Guarded()
     async with process(database, clock) as a, keeping(a, "planner", work, wanted=wanted):
         await work.until(begun=1)
@@ -323,6 +334,50 @@ async def test_who_asks_is_told_what_the_others_hold(database: Database, clock: 
 def test_no_two_processes_have_one_name() -> None:
     assert new_holder() != new_holder()
     assert new_holder().count(":") == 2
+
+
+async def test_what_somebody_took_by_hand_is_noticed_though_not_at_once(database: Database, clock: FakeClock) -> None:
+    work, other = Guarded(), Guarded()
+    async with process(database, clock) as a, keeping(a, "planner", work), keeping(a, "periodic", other):
+        await work.until(begun=1)
+        await other.until(begun=1)
+        with database.unit_of_work() as unit:
+            unit.connection.execute(update(leases).where(leases.c.name == "planner").values(holder="b"))
+            unit.commit()
+        with anyio.fail_after(PATIENCE_S):
+            while work.canceled == 0:
+                await clock.until_sleeping(2)
+                await clock.advance(2)
+        assert clock.monotonic() <= 40
+        assert (other.begun, other.canceled) == (1, 0)
+
+
+async def test_what_was_taken_in_a_round_whose_answer_was_lost_is_held_or_free(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that nobody told of its lease must not have it for ever."""
+    real = database.unit_of_work
+    lost: list[str] = []
+
+    @contextmanager
+    def unit_of_work(**options: object) -> Iterator[UnitOfWork]:
+        with real(**options) as unit:  # type: ignore[arg-type]
+            yield unit
+        if not lost and options.get("write", True):
+            lost.append("answer")
+            raise DatabaseUnavailable("The answer was lost.")
+
+    work = Guarded()
+    async with process(database, clock) as a:
+        await clock.until_sleeping(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "unit_of_work", unit_of_work)
+            async with keeping(a, "planner", work):
+                await until_held(database, {"planner": "a"})
+                await clock.until_sleeping(2)
+        assert (lost, work.begun) == (["answer"], 0)
+        await clock.advance(1)
+        await until_held(database, {})
 
 
 async def test_a_thousand_leases_are_taken_in_portions_and_all_renewed(database: Database, clock: FakeClock) -> None:

@@ -18,7 +18,7 @@ from vodkeep.db.leases import LeaseStore
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.pipeline.ownership import Ownership
 from vodkeep.pipeline.queue_watch import LOOK_S, watch_queue
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role, fingerprint
+from vodkeep.pipeline.roles import ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.shares import ChannelShares
 from vodkeep.telemetry.log import get_logger
@@ -33,18 +33,15 @@ class Process:
     """A process that watches, as far as its leases go."""
 
     def __init__(self, database: Database, clock: FakeClock, holder: str, *channels: str) -> None:
-        self.ownership = Ownership(database, clock, get_logger("test"), holder)
+        note = ProcessNote("host", 1, (Role.WATCH,), {}, fingerprint(channels))
+        self.ownership = Ownership(database, clock, get_logger("test"), holder, note=note.write())
         self.channels = channels
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        holder = self.ownership.holder
-        shares = ChannelShares(self.channels, holder)
-        note = ProcessNote("host", 1, (Role.WATCH,), {}, fingerprint(self.channels))
+        shares = ChannelShares(self.channels, self.ownership.holder)
         async with self.ownership, anyio.create_task_group() as tasks:
             keep = self.ownership.keep
-            name = f"{PROCESS_PREFIX}{holder}"
-            tasks.start_soon(partial(keep, name, anyio.sleep_forever, detail=note.write()))
             for login in self.channels:
                 tasks.start_soon(partial(keep, f"channel:{login}", anyio.sleep_forever, wanted=shares.wants(login)))
             yield

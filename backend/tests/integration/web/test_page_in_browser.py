@@ -23,12 +23,12 @@ from support.web_site import RunningWork, Serve, Site, add_vod, keep_vod, moment
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.db.tables import vods
 from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
+from vodkeep.pipeline.roles import ProcessNote, Role
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
 

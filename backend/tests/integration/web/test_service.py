@@ -19,12 +19,12 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.db.tables import channels
 from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote, Role
+from vodkeep.pipeline.roles import ProcessNote, Role
 from vodkeep.telemetry.log import mask_values
 from vodkeep.web.app import create_app
 from vodkeep.web.reading import DatabaseStatusReader

@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text, update
 
-from vodkeep.db.leases import LeaseStore
+from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.db.tables import leases
 from vodkeep.pipeline.fleet.stalled import Sign
 from vodkeep.pipeline.model import Job, Stage
-from vodkeep.pipeline.roles import PROCESS_PREFIX, ProcessNote
+from vodkeep.pipeline.roles import ProcessNote
 
 RUN_PREFIX = "run:"
 
