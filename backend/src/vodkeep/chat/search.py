@@ -291,7 +291,7 @@ class _Index:
                 conditions.append(f"to_tsvector('simple', body) @@ ({' && '.join(words)})")
                 self._values |= {f"word{number}": term for number, term in enumerate(query.terms)}
             if self._chatters is not None:
-                conditions.append("chatter_id = ANY (:chatters)")
+                conditions.append("chatter_id = ANY (CAST(:chatters AS bigint[]))")
                 self._values["chatters"] = self._chatters
             self._matches = " AND ".join(conditions)
 
@@ -308,7 +308,8 @@ class _Index:
         else:
             query = (
                 f"WITH hits AS MATERIALIZED (SELECT id FROM {search_index.TABLE}"
-                f" WHERE (id >> 32) = :session AND {self._matches})"
+                # A smaller number would be sent as a smaller type, which no bigint of the index is compared with.
+                f" WHERE (id >> 32) = CAST(:session AS bigint) AND {self._matches})"
                 f" SELECT id FROM hits WHERE id BETWEEN :first AND :last ORDER BY id {order} LIMIT :limit"
             )
         values = {**self._values, "first": first, "last": last, "limit": self._limit}

@@ -151,9 +151,7 @@ def forget(connection: Connection, numbers: Sequence[int]) -> None:
         if there and not sqlite:
             values["sessions"] = sorted({session_of(number) for number in values["numbers"]})
             connection.execute(
-                _some(f"DELETE FROM {TABLE} WHERE (id >> 32) IN :sessions AND id IN :numbers").bindparams(
-                    bindparam("sessions", expanding=True)
-                ),
+                _some(f"DELETE FROM {TABLE} WHERE (id >> 32) = ANY (CAST(:sessions AS bigint[])) AND id IN :numbers"),
                 values,
             )
 

@@ -420,6 +420,27 @@ async def test_no_question_reads_all_there_is(chat_database: Database) -> None:
     check_plans(chat_database, statements)
 
 
+@pytest.mark.parametrize("database_kind", [pytest.param("postgres", marks=pytest.mark.postgres)])
+async def test_a_word_of_one_item_is_looked_for_among_its_own_messages(
+    chat_database: Database, database_kind: str
+) -> None:
+    for number in range(20):
+        session = a_session(chat_database, stream_id=f"s{number}", vod_id=f"vod{number}")
+        put(chat_database, session, *(said(number * 100 + n, "common") for n in range(50)))
+    await index(chat_database)
+    with listening(chat_database) as statements:
+        found = await searching(chat_database).in_item("vod3", query("common"))
+    assert found is not None
+    assert len(found.hits) == 50
+    (asked,) = [one for one in statements.about("chat_search") if "hits" in one.text]
+    with chat_database.unit_of_work() as unit:
+        unit.connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        plan = unit.connection.exec_driver_sql(f"EXPLAIN {asked.text}", asked.parameters).scalars()
+        (condition,) = [line for line in plan if "Index Cond" in line]
+    assert "(id >> 32) =" in condition
+    assert "to_tsvector" in condition
+
+
 def check_plans(database: Database, statements: Statements) -> None:
     growing = frozenset({"chat_message", "chat_bucket", "chatter", "chat_search", "chat_session"})
     asked = statements.about(*growing)
