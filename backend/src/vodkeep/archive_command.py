@@ -49,7 +49,7 @@ from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.fleet.leased import RunLeases
-from vodkeep.pipeline.identity import claim_archive
+from vodkeep.pipeline.identity import ArchiveMark
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, Job, QueueItem, Stage
 from vodkeep.pipeline.ownership import new_holder
 from vodkeep.pipeline.roles import ProcessNote, Role
@@ -119,6 +119,7 @@ class _Archive:
     def __init__(self, settings: Settings, clock: Clock, database: Database, video_id: VodId, console: Console) -> None:
         self._settings = settings
         self._clock = clock
+        self._mark = ArchiveMark(settings.storage.data_dir)
         self._database = database
         self._id = video_id
         self._console = console
@@ -134,12 +135,11 @@ class _Archive:
         await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
         if chat is not self._database:
             chat.dispose()
-        data_dir = self._settings.storage.data_dir
-        await anyio.to_thread.run_sync(claim_archive, self._database, data_dir, self._clock.now())
+        await anyio.to_thread.run_sync(self._mark.claim, self._database, self._clock.now())
         if not self._database.is_sqlite and await self._service_is_alive():
             return await self.hand_over()
         async with open_session() as session:
-            archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
+            archivist = build_archivist(self._settings, self._clock, session, self._mark, self._resolve_once)
             item = await self._ensure_row(archivist.resolver)
             retry = replace(retry_policy(self._settings), cooldown=_PAUSE)
             runner = build_runner(
@@ -169,7 +169,7 @@ class _Archive:
         """Put the item in the queue of the service that runs on this database, and watch."""
         self._say("A vodkeep service works on this database; the item is handed to it.")
         async with open_session() as session:
-            archivist = build_archivist(self._settings, self._clock, session, self._resolve_once)
+            archivist = build_archivist(self._settings, self._clock, session, self._mark, self._resolve_once)
             await self._ensure_row(archivist.resolver)
         seen = _Seen("queued", 0, None)
         with self._bars(lambda: seen):
@@ -210,7 +210,9 @@ class _Archive:
         once = replace(retry_policy(self._settings), max_attempts=1)
         chat = chat_database(self._database)
         try:
-            runner = build_chat_runner(self._settings, self._clock, self._database, chat, session, retry=once, rounds=1)
+            runner = build_chat_runner(
+                self._settings, self._clock, self._database, chat, session, self._mark, retry=once, rounds=1
+            )
             async with self._permit(Job(Stage.CHAT, self._id, item.channel)) as permitted:
                 if permitted:
                     await runner.run(item)

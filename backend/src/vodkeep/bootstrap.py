@@ -64,7 +64,7 @@ from vodkeep.pipeline.chat_stage import ChatKeeper
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import UploadLimits
 from vodkeep.pipeline.engines import build_engine, slots_of
-from vodkeep.pipeline.identity import claim_archive
+from vodkeep.pipeline.identity import ArchiveMark
 from vodkeep.pipeline.live_watch import LiveWatch, WatchPolicy
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
@@ -104,6 +104,7 @@ class Service:
 
     settings: Settings
     roles: frozenset[Role]
+    mark: ArchiveMark
     database: Database
     chat_database: Database
     ownership: Ownership
@@ -166,7 +167,8 @@ def _build_service(
     for channel in channels:
         metrics.expect(channel)
     circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
-    archivist = build_archivist(settings, clock, session)
+    mark = ArchiveMark(settings.storage.data_dir)
+    archivist = build_archivist(settings, clock, session, mark)
     runner = build_runner(settings, clock, database, archivist, metrics=metrics, circuits=circuits)
     helix = HelixClient(
         session,
@@ -185,6 +187,7 @@ def _build_service(
         database,
         chat,
         session,
+        mark,
         metrics=metrics,
         emotes=None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes")),
     )
@@ -252,6 +255,7 @@ def _build_service(
         watches=Role.WATCH in roles,
         upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
         free_space=partial(free_bytes, settings.storage.data_dir),
+        archive_problem=mark.problem,
     )
     app = create_app(
         WebDeps(
@@ -268,11 +272,13 @@ def _build_service(
             chats=ChatLibrary(database, chat, settings.storage.data_dir),
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
+            archive_problem=mark.problem,
         )
     )
     return Service(
         settings=settings,
         roles=roles,
+        mark=mark,
         database=database,
         chat_database=chat,
         ownership=ownership,
@@ -369,7 +375,7 @@ async def _prepare(service: Service) -> None:
         await prepare_database(database, clock, service.log)
         await prepare_database(service.chat_database, clock, service.log, CHAT)
         try:
-            await anyio.to_thread.run_sync(claim_archive, database, service.settings.storage.data_dir, clock.now())
+            await anyio.to_thread.run_sync(service.mark.claim, database, clock.now())
             if database.is_sqlite:
                 await database.run(_release_all)
         except DatabaseUnavailable as error:
@@ -482,6 +488,7 @@ def build_archivist(
     settings: Settings,
     clock: Clock,
     session: aiohttp.ClientSession,
+    mark: ArchiveMark,
     wrap_resolver: Callable[[Resolver], Resolver] = lambda resolver: resolver,
 ) -> Archivist:
     """The capture stage's work: resolver, fetcher, muxer and library."""
@@ -526,7 +533,7 @@ def build_archivist(
         ),
     )
     library = Library(settings.storage.data_dir, settings.storage.folder_template)
-    return Archivist(capture=capture, library=library, clock=clock, log=log)
+    return Archivist(capture=capture, library=library, clock=clock, log=log, require_archive=mark.require)
 
 
 def build_runner(
@@ -564,6 +571,7 @@ def build_chat_runner(
     database: Database,
     chat: Database,
     session: aiohttp.ClientSession,
+    mark: ArchiveMark,
     *,
     metrics: PipelineMetrics | None = None,
     retry: RetryPolicy | None = None,
@@ -585,6 +593,7 @@ def build_chat_runner(
         chat,
         comments if settings.chat.vod_import else None,
         library=settings.storage.data_dir,
+        require_archive=mark.require,
         log=log,
         emotes=emotes,
     )

@@ -13,7 +13,8 @@
     │   ├── DatabaseUnavailable  the database does not answer
     │   ├── StillRecording       the broadcast has not ended yet; not a failure
     │   ├── Incomplete           parts are missing or damaged at the source
-    │   └── DiskFull             no space left
+    │   ├── DiskFull             no space left
+    │   └── ArchiveAway          DATA_DIR is not the archive at the moment: its disk is not mounted
     ├── PermanentError           trying again cannot help; a person must decide
     └── RequestRefused           what a person asked for cannot be done to this item; nothing was changed
         └── UnknownItem          there is no such item
@@ -132,6 +133,12 @@ class DiskFull(TransientError):
     """No space is left for the work; nothing else is deleted to make room."""
 
     code = "disk_full"
+
+
+class ArchiveAway(TransientError):
+    """What stands at DATA_DIR is not the archive at the moment, so nothing is written there."""
+
+    code = "archive_away"
 
 
 class PermanentError(VodkeepError):

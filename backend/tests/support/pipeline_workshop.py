@@ -195,6 +195,7 @@ class Workshop:
         max_attempts: int = 3,
         publishes: bool = False,
         free_space: FreeSpace | None = None,
+        archive_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.database = database
         self.clock = clock
@@ -231,6 +232,7 @@ class Workshop:
             folders=self.capture,
             publishes=publishes,
             free_space=free_space,
+            archive_problem=archive_problem,
         )
 
         self.actions = Actions(

@@ -16,6 +16,12 @@ KEPT = (timedelta(days=7), timedelta(days=14), timedelta(days=60))
 # Deleting is a job that runs now and then: a recording that is a few hours beyond its time shows nothing.
 _GRACE = timedelta(days=1)
 
+ENOUGH_GONE = 3
+"""So many known recordings have to be missing from a whole list before it shows that its time has become shorter.
+
+One or two may have been deleted by hand.
+"""
+
 # The longest broadcast that Twitch records takes 48 hours, and its list shows it from the start.
 _NEW_WITHIN = timedelta(days=2)
 
@@ -26,6 +32,11 @@ def shown_lifetime(oldest: timedelta) -> timedelta:
     A channel that streams rarely, or has only begun to, may have a longer one; to assume the shorter is only to hurry.
     """
     return next((kept for kept in KEPT if oldest <= kept + _GRACE), KEPT[-1])
+
+
+def kept_until(lifetime: timedelta, now: datetime) -> datetime:
+    """A recording that began earlier is no longer in the list of a channel with that lifetime."""
+    return now - lifetime - _GRACE
 
 
 def was_there_before(began: datetime, found: datetime) -> bool:

@@ -243,7 +243,7 @@ class CatalogService:
         def work(unit: UnitOfWork) -> tuple[tuple[VodId, ...], int, bool]:
             store = CatalogStore(unit.connection)
             saved = store.save_videos(login, taken.videos, now=now, corr=corr)
-            store.note_lifetime(login, page.videos, now=now)
+            store.note_lifetime(login, page.videos, is_end=page.cursor is None and not page.unreadable, now=now)
             if not last and taken.videos and len(saved.new) == len(taken.videos):
                 # Should the next page never be read, only the whole list can tell what lies below.
                 store.ask_for_backfill(login, now=now)
@@ -264,7 +264,7 @@ class CatalogService:
         def work(unit: UnitOfWork) -> BackfillResult:
             store, facts = CatalogStore(unit.connection), KvStore(unit.connection)
             saved = store.save_videos(login, taken.videos, now=now, corr=corr)
-            store.note_lifetime(login, page.videos, now=now)
+            store.note_lifetime(login, page.videos, is_end=page.cursor is None and not page.unreadable, now=now)
             if last:
                 store.save_backfill(login, cursor=None, now=now, done_at=now)
                 facts.delete(SEEN_KEY, channel=login)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from vodkeep.catalog.lifetime import shown_lifetime, was_there_before
+from vodkeep.catalog.lifetime import ENOUGH_GONE, kept_until, shown_lifetime, was_there_before
 from vodkeep.catalog.model import BroadcasterId, Channel, Video, VodId
 from vodkeep.db.tables import channels, events, kv, oauth_tokens, vods
 from vodkeep.db.upsert import insert_or_update
+from vodkeep.placeholder import PREFIX
 
 LONGEST_TITLE = 1_000
 LONGEST_DESCRIPTION = 20_000
@@ -67,18 +68,44 @@ class CatalogStore:
             self._connection.execute(insert(events), rows)
         return Saved(added, refreshed)
 
-    def note_lifetime(self, login: str, listed: Iterable[Video], *, now: datetime) -> None:
-        """Keep what a page of Twitch's list shows about how long the channel's recordings stay there."""
+    def note_lifetime(self, login: str, listed: Iterable[Video], *, is_end: bool, now: datetime) -> None:
+        """Keep what a page of Twitch's list shows about how long the channel's recordings stay there.
+
+        Only the end of a list (``is_end``) can show that it is not as long as it was.
+        """
         oldest = min((video.created_at for video in listed), default=None)
         if oldest is None:
             return
-        days = shown_lifetime(now - oldest).days
+        shown = shown_lifetime(now - oldest)
+        days = shown.days
         known = channels.c.vod_days
         self._connection.execute(
             update(channels)
             .where(channels.c.login == login, known.is_(None) | (known < days))
             .values(vod_days=days, updated_at=now)
         )
+        if is_end:
+            self._shorten_lifetime(login, shown, now)
+
+    def _shorten_lifetime(self, login: str, shown: timedelta, now: datetime) -> None:
+        """Follow a list that ends where ``shown`` says, if recordings are gone that would be there otherwise."""
+        known = self._connection.execute(
+            select(channels.c.vod_days).where(channels.c.login == login)
+        ).scalar_one_or_none()
+        if known is None or known <= shown.days:
+            return
+        gone = (
+            select(vods.c.id)
+            .where(vods.c.channel == login, ~vods.c.twitch_vod_id.startswith(PREFIX))
+            .where(vods.c.sort_date > now - timedelta(days=known), vods.c.sort_date < kept_until(shown, now))
+            .limit(ENOUGH_GONE)
+        )
+        if len(self._connection.execute(gone).all()) == ENOUGH_GONE:
+            self._connection.execute(
+                update(channels)
+                .where(channels.c.login == login, channels.c.vod_days == known)
+                .values(vod_days=shown.days, updated_at=now)
+            )
 
     def channel(self, login: str) -> KnownChannel | None:
         """The channel that is kept under ``login``."""

@@ -41,7 +41,17 @@ from vodkeep.telemetry.log import Logger
 class Archivist:
     """Implements ``pipeline.stages.CaptureStage`` with the capture engine and the library."""
 
-    def __init__(self, *, capture: CaptureService, library: Library, clock: Clock, log: Logger) -> None:
+    def __init__(
+        self,
+        *,
+        capture: CaptureService,
+        library: Library,
+        clock: Clock,
+        log: Logger,
+        require_archive: Callable[[], None],
+    ) -> None:
+        """``require_archive`` raises `ArchiveAway` when the library is not where it was; it may block."""
+        self._require_archive = require_archive
         self._capture = capture
         self._library = library
         self._clock = clock
@@ -57,6 +67,28 @@ class Archivist:
         accept_holes: bool,
     ) -> CapturedItem:
         """Keep one broadcast; see ``pipeline.stages.CaptureStage``."""
+
+        def confirm_both() -> None:
+            confirm()
+            self._require_archive()
+
+        await anyio.to_thread.run_sync(self._require_archive)
+        try:
+            return await self._keep(item, on_progress, report_phase, confirm_both, accept_holes=accept_holes)
+        except Exception:
+            # A disk that goes while it is worked on shows itself in any error there is.
+            await anyio.to_thread.run_sync(self._require_archive)
+            raise
+
+    async def _keep(
+        self,
+        item: QueueItem,
+        on_progress: Callable[[Progress], None],
+        report_phase: Callable[[Phase], None],
+        confirm: Callable[[], None],
+        *,
+        accept_holes: bool,
+    ) -> CapturedItem:
         folder = self._capture.work_folder(item.twitch_vod_id)
         with folder.hold():
             kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase, confirm)

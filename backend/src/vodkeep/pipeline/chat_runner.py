@@ -19,7 +19,7 @@ import anyio.from_thread
 
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.errors import DatabaseUnavailable, DiskFull, TransientError, VodkeepError
+from vodkeep.errors import ArchiveAway, DatabaseUnavailable, DiskFull, TransientError, VodkeepError
 from vodkeep.pipeline.breaker import Verdict
 from vodkeep.pipeline.health_store import AVG_TOTAL_MS, HealthStore
 from vodkeep.pipeline.metrics import PipelineMetrics
@@ -236,7 +236,7 @@ class ChatRunner:
 
     def _judge(self, claim: Claim, error: Exception, now: datetime) -> Setback:
         failures = claim.item.download_retries + 1
-        counts = not isinstance(error, (DiskFull, DatabaseUnavailable))
+        counts = not isinstance(error, (ArchiveAway, DiskFull, DatabaseUnavailable))
         asked_s = error.delay_s if isinstance(error, TransientError) else None
         wait = (
             wait_after(failures, self._retry, self._rng, own=False, asked_s=asked_s)

@@ -63,19 +63,38 @@ class ChatKeeper:
         comments: Comments | None,
         *,
         library: Path,
+        require_archive: Callable[[], None],
         log: Logger,
         emotes: ItemKeeper | None = None,
     ) -> None:
-        """Without ``comments`` only what was recorded is kept, and without ``emotes`` not what it looked like."""
+        """Without ``comments`` only what was recorded is kept, and without ``emotes`` not what it looked like.
+
+        ``require_archive`` raises `ArchiveAway` when the library is not where it was; it may block.
+        """
         self._database = database
         self._chat = chat_database
         self._filler = ChatFiller(chat_database, comments, log)
         self._library = library
+        self._require_archive = require_archive
         self._log = log
         self._emotes = emotes
 
     async def keep(self, item: QueueItem, *, confirm: Callable[[], None], last_chance: bool) -> KeptChat:
         """Fetch what was not recorded, and write the chat into the item's folder; see ``ChatStage``."""
+
+        def confirm_both() -> None:
+            confirm()
+            self._require_archive()
+
+        await anyio.to_thread.run_sync(self._require_archive)
+        try:
+            return await self._keep(item, confirm_both, last_chance=last_chance)
+        except Exception:
+            # A disk that goes while it is worked on shows itself in any error there is.
+            await anyio.to_thread.run_sync(self._require_archive)
+            raise
+
+    async def _keep(self, item: QueueItem, confirm: Callable[[], None], *, last_chance: bool) -> KeptChat:
         subject = await self._subject(item)
         if subject is None:
             raise PermanentError(f"Item {item.twitch_vod_id} has no folder for its chat.", code="no_folder")

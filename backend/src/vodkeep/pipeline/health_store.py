@@ -25,6 +25,7 @@ AVG_UPLOAD_MS = "avg_upload_ms"
 AVG_TOTAL_MS = "avg_total_ms"
 
 DISK_SHORTAGE = "disk_shortage"
+ARCHIVE_AWAY = "archive_away"
 """Bytes that are free and bytes that are needed, while no capture starts because of it."""
 
 LAST_PROCESS = "job_vod_process_last"
@@ -110,6 +111,17 @@ class HealthStore:
             self._kv.delete(DISK_SHORTAGE)
         else:
             self._kv.set(DISK_SHORTAGE, f"{shortage.free_bytes} {shortage.needed_bytes}", now)
+
+    def load_archive_away(self) -> bool:
+        """Whether DATA_DIR was not the archive when that was told last."""
+        return self._kv.get(ARCHIVE_AWAY) is not None
+
+    def save_archive_away(self, problem: str | None, now: datetime) -> None:
+        """Tell that nothing starts because DATA_DIR is not the archive, or that it is there again."""
+        if problem is None:
+            self._kv.delete(ARCHIVE_AWAY)
+        else:
+            self._kv.set(ARCHIVE_AWAY, problem, now)
 
     def note_cycle(self, now: datetime) -> None:
         """A processing cycle ran at ``now``."""

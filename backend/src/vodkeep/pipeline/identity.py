@@ -2,6 +2,7 @@
 
 A disk that is not mounted looks like an empty folder, and a service that took it for its archive would find everything
 missing and fetch it again. So both carry the same id: ``kv`` under ``archive_id``, the folder in ``.vodkeep-archive``.
+A disk can also go while the service runs; the mark is then looked at again before anything is written.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from vodkeep.db.engine import Database
 from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import vods
 from vodkeep.disk import FILE_MODE, sync
-from vodkeep.errors import SettingsError
+from vodkeep.errors import ArchiveAway, SettingsError
 
 MARK_NAME = ".vodkeep-archive"
 ID_KEY = "archive_id"
+
+MOUNT_IT = "Mount the disk of DATA_DIR again; what waits for it goes on by itself."
 
 # What file systems answer that have no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -53,6 +56,37 @@ def claim_archive(database: Database, data_dir: Path, now: datetime) -> str:
     if problem is not None or known is None:
         raise SettingsError([problem or _unreadable(data_dir, known)])
     return known
+
+
+class ArchiveMark:
+    """Whether DATA_DIR is still the archive that this process claimed; thread-safe. To look is one small read."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._known: str | None = None
+
+    def claim(self, database: Database, now: datetime) -> None:
+        """See :func:`claim_archive`; until then everything counts as the archive."""
+        self._known = claim_archive(database, self._data_dir, now)
+
+    def problem(self) -> str | None:
+        """Why DATA_DIR is not the archive at the moment, as a sentence; ``None`` when it is."""
+        if self._known is None:
+            return None
+        try:
+            mark = _read_mark(self._data_dir)
+        except SettingsError as error:
+            return f'DATA_DIR is "{self._data_dir}" and cannot be told to be the archive: {error}'
+        if mark == self._known:
+            return None
+        found = "is not there" if mark is None else "is that of another"
+        return f'DATA_DIR is "{self._data_dir}" and is no longer the archive: its {MARK_NAME} {found}.'
+
+    def require(self) -> None:
+        """Return if DATA_DIR is the archive, else raise `ArchiveAway`."""
+        problem = self.problem()
+        if problem is not None:
+            raise ArchiveAway(problem, remedy=MOUNT_IT)
 
 
 def find_archive_problem(database: Database, data_dir: Path) -> str | None:

@@ -8,7 +8,8 @@ a whole broadcast            ``downloaded``/``done``       a success         wor
 ``PermanentError``           ``parked`` with its code      a failure         answered
 ``Incomplete``               ``failed``, at last           a failure         silent
                              ``parked``
-``DiskFull``                 ``failed`` (``disk_full``)    no attempt        silent
+``DiskFull``,                ``failed`` with its code      no attempt        silent
+``ArchiveAway``
 other ``TransientError``     ``failed``                    a failure         systemic if it says so
 anything else (a bug)        ``failed`` (``bug``)          a failure         silent
 a stop of the service        ``pending``                   no                silent
@@ -25,7 +26,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from vodkeep.errors import DiskFull, Incomplete, PermanentError, StillRecording, TransientError
+from vodkeep.errors import ArchiveAway, DiskFull, Incomplete, PermanentError, StillRecording, TransientError
 from vodkeep.pipeline.breaker import Verdict
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.retry import RetryPolicy, cooldown, obeyed, wait_after
@@ -103,7 +104,7 @@ def judge(
                 counts=True,
                 verdict=Verdict.ANSWERED,
             )
-        case DiskFull():
+        case DiskFull() | ArchiveAway():
             return Setback(
                 DownloadState.FAILED,
                 error.code,

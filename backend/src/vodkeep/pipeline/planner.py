@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import anyio.to_thread
 
@@ -29,6 +29,7 @@ from vodkeep.pipeline.due import (
 )
 from vodkeep.pipeline.engine import Engine
 from vodkeep.pipeline.health_store import HealthStore
+from vodkeep.pipeline.identity import MOUNT_IT
 from vodkeep.pipeline.model import Job, QueueItem, Stage
 from vodkeep.pipeline.store import FenceLost, QueueStore
 from vodkeep.telemetry.log import Logger
@@ -37,6 +38,9 @@ from vodkeep.telemetry.log import Logger
 _SETTLED_AT_ONCE = 20
 
 _RIPENED_AT_ONCE = 1000
+
+# When a disk that is away is looked for again.
+_AWAY_WAIT = timedelta(seconds=5)
 
 FreeSpace = Callable[[], int]
 """The bytes that are free on the disk of the archive. Blocking; raises ``OSError``."""
@@ -61,6 +65,7 @@ class _Seen:
     queue: list[QueueItem]
     unpublishable: list[QueueItem]
     shortage: DiskShortage | None  # as it was told last
+    archive_away: bool  # likewise
     next_at: datetime | None
 
 
@@ -79,9 +84,13 @@ class Planner:
         publishes: bool = False,
         upload_limits: UploadLimits | None = None,
         free_space: FreeSpace | None = None,
+        archive_problem: Callable[[], str | None] = lambda: None,
         confirm: Callable[[], Awaitable[None]] = _always,
     ) -> None:
-        """``confirm`` is awaited before each start and ends the planning when another process has taken it over."""
+        """``confirm`` is awaited before each start and ends the planning when another process has taken it over.
+
+        ``archive_problem`` says why nothing may start, because DATA_DIR is not the archive; it may block.
+        """
         self._database = database
         self._engine = engine
         self._circuits = circuits
@@ -91,6 +100,7 @@ class Planner:
         self._publishes = publishes
         self._upload_limits = upload_limits
         self._free_space = free_space
+        self._archive_problem = archive_problem
         self._confirm = confirm
         self._old_went_last: dict[Stage, bool] = {}
 
@@ -105,6 +115,8 @@ class Planner:
         for item in seen.unpublishable:
             await self._confirm()
             await self._settle(item, now)
+        if await self._archive_is_away(seen):
+            return Plan((), now + _AWAY_WAIT)
         situation = await self._look_at_disk(seen)
         started = []
         for one in plan_due(seen.queue, situation):
@@ -162,6 +174,7 @@ class Planner:
             queue,
             store.load_unpublishable(limit=_SETTLED_AT_ONCE, publishes=self._publishes),
             health.load_disk_shortage(),
+            health.load_archive_away(),
             self._next_at(store, situation) if any(count > 0 for count in free.values()) else None,
         )
 
@@ -173,6 +186,24 @@ class Planner:
         if self._upload_limits is not None:
             times.append(next_upload_at(situation.published, self._upload_limits, now))
         return min((time for time in times if time is not None and time > now), default=None)
+
+    async def _archive_is_away(self, seen: _Seen) -> bool:
+        """Whether nothing may start, because it would be written elsewhere; that is told once, and so is its end."""
+        problem = await anyio.to_thread.run_sync(self._archive_problem)
+        if (problem is not None) == seen.archive_away:
+            return seen.archive_away
+        at = self._clock.now()
+
+        def work(unit: UnitOfWork) -> None:
+            HealthStore(unit.connection).save_archive_away(problem, at)
+            unit.commit()
+
+        await self._database.run(work)
+        if problem is None:
+            self._log.info("the archive is back")
+        else:
+            self._log.error("the archive is away", error=problem, remedy=MOUNT_IT)
+        return problem is not None
 
     async def _look_at_disk(self, seen: _Seen) -> Situation:
         """The situation with what is free on the disk, if a capture is to start; tells of a shortage, once."""

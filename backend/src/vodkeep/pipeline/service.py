@@ -121,6 +121,7 @@ class PipelineService:
         publishes: bool = False,
         upload_limits: UploadLimits | None = None,
         free_space: FreeSpace | None = None,
+        archive_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -150,6 +151,7 @@ class PipelineService:
             publishes=publishes,
             upload_limits=upload_limits,
             free_space=free_space,
+            archive_problem=archive_problem,
             confirm=partial(owner.confirm, PLANNER),
         )
 

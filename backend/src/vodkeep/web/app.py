@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class WebDeps:
     chats: ChatLibrary
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
+    archive_problem: Callable[[], str | None] = lambda: None  # why DATA_DIR is not the archive; may block
     versions: Mapping[str, str] = field(default_factory=dict)  # of tools: "yt-dlp", "ffmpeg", ...
     log: Logger = field(default_factory=lambda: get_logger("http"))
 
@@ -80,7 +81,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    checks = ReadinessChecks(deps.database, deps.reader, deps.data_dir, deps.missing_credentials)
+    checks = ReadinessChecks(deps.database, deps.reader, deps.data_dir, deps.missing_credentials, deps.archive_problem)
     for router in (
         health_routes(deps.database, checks, deps.metrics),
         status_routes(

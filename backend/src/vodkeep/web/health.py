@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -69,15 +70,16 @@ class ReadinessChecks:
     reader: StatusReader
     data_dir: Path
     missing_credentials: Sequence[str]  # names of variables that must be set and are not
+    archive_problem: Callable[[], str | None]  # why DATA_DIR is not the archive; may block
 
     async def reasons(self) -> list[Unready]:
         """Every reason at once; empty when ready."""
         found = [
             Unready(code="missing_credentials", sentence=f"{name} is not set.") for name in self.missing_credentials
         ]
-        for sentence in await anyio.to_thread.run_sync(check_data_dir, self.data_dir):
+        for sentence in await anyio.to_thread.run_sync(self._disk_problems):
             # The sentence names the path, and this address is open to everybody.
-            anonymous = sentence.replace(f'DATA_DIR is "{self.data_dir}" but', "DATA_DIR")
+            anonymous = re.sub(f'DATA_DIR is "{re.escape(str(self.data_dir))}" (but|and)', "DATA_DIR", sentence)
             found.append(Unready(code="data_dir", sentence=anonymous))
         try:
             # Bounded by itself; without it a dead server would hold every later question for its own time-out.
@@ -91,6 +93,10 @@ class ReadinessChecks:
             code = "migrations" if error.code == "migrations" else "database"
             found.append(Unready(code=code, sentence="The database is not available."))
         return found
+
+    def _disk_problems(self) -> list[str]:
+        away = self.archive_problem()
+        return check_data_dir(self.data_dir) if away is None else [away]
 
 
 def health_routes(database: Pinged, checks: ReadinessChecks, metrics: Rendered) -> APIRouter:

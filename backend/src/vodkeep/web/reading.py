@@ -143,6 +143,7 @@ class Figures:
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
     processes: Sequence[LiveProcess] = ()
     disk_shortage: DiskShortage | None = None  # why no capture starts
+    archive_away: bool = False  # whether nothing starts, because DATA_DIR is not the archive
     recorders: Sequence[RecorderNote] = ()  # what those say of themselves that are alive
     live: Sequence[Session] = ()  # chats that are being recorded, oldest first
 
@@ -334,6 +335,7 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
+            archive_away=health.load_archive_away(),
             recorders=load_notes(unit, [each.holder for each in processes]),
             active=_load(
                 unit,

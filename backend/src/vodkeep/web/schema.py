@@ -211,6 +211,7 @@ class Status(Counts, Averages):
     circuit_state: str = Field(description="The worst of all channels: `open`, `half_open` or `closed`.")
     last_process_run: datetime | None
     disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
+    archive_away: bool = Field(description="Whether nothing starts because the disk of DATA_DIR is not mounted.")
     chat: ChatStatus
     active: list[ActiveDownload]
     channels: list[ChannelStatus]
@@ -329,6 +330,7 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         disk_shortage=_shortage(figures),
+        archive_away=figures.archive_away,
         chat=chat_of(figures),
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],

@@ -7,14 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 
 from vodkeep.catalog.model import BroadcasterId, Channel, StreamId, Video, VodId
 from vodkeep.catalog.store import CatalogStore, Saved
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.kv import KvStore
-from vodkeep.db.tables import kv, vods
+from vodkeep.db.tables import channels, kv, vods
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -241,3 +241,43 @@ def test_a_renamed_channel_takes_everything_with_it(database: Database) -> None:
             ("rosa", "circuit_state", "open"),
         ]
     assert [row(database, f"210000000{n}")["channel"] for n in (1, 2, 3)] == ["rosa", "rosa", "other"]
+
+
+def vod_days(database: Database) -> int | None:
+    with database.unit_of_work(write=False) as unit:
+        found: int | None = unit.connection.execute(text("SELECT vod_days FROM channels")).scalar_one()
+    return found
+
+
+def note_list(database: Database, *days: float, is_end: bool = True) -> int | None:
+    """Twitch lists recordings of such ages; returns what is known then."""
+    listed = [replace(video(number), created_at=NOW - timedelta(days=age)) for number, age in enumerate(days)]
+    with database.unit_of_work() as unit:
+        CatalogStore(unit.connection).note_lifetime("gardenia", listed, is_end=is_end, now=NOW)
+        unit.commit()
+    return vod_days(database)
+
+
+def test_how_long_recordings_stay_is_read_off_the_list(database: Database) -> None:
+    with database.unit_of_work() as unit:
+        unit.connection.execute(insert(channels).values(login="gardenia"))
+        unit.commit()
+    assert note_list(database, 1, 3) == 7
+    assert note_list(database, 1, 12, is_end=False) == 14
+    assert note_list(database, 40) == 60
+    assert note_list(database, 2, 6) == 60, "a channel that has streamed little shows nothing"
+
+
+def test_it_becomes_shorter_when_what_was_listed_is_gone_from_a_whole_list(database: Database) -> None:
+    with database.unit_of_work() as unit:
+        unit.connection.execute(insert(channels).values(login="gardenia", vod_days=60))
+        unit.commit()
+    ages = (70, 40, 30)
+    save(database, *(replace(video(20 + age), created_at=NOW - timedelta(days=age)) for age in ages))
+    assert note_list(database, 2, 12) == 60, "two that are gone may have been deleted by hand; the third is too old"
+    save(database, replace(video(11), created_at=NOW - timedelta(days=20)))
+    assert note_list(database, 2, 12, is_end=False) == 60, "they may be on the next page"
+    assert note_list(database, is_end=True) == 60, "an empty list shows nothing"
+    assert note_list(database, 2, 16) == 60
+    assert note_list(database, 2, 12) == 14
+    assert note_list(database, 2, 12) == 14

@@ -17,8 +17,8 @@ from support.queue_rows import Rows
 from vodkeep.db.engine import Database
 from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import kv
-from vodkeep.errors import SettingsError
-from vodkeep.pipeline.identity import MARK_NAME, claim_archive, find_archive_problem
+from vodkeep.errors import ArchiveAway, SettingsError
+from vodkeep.pipeline.identity import MARK_NAME, ArchiveMark, claim_archive, find_archive_problem
 
 OTHER = "12345678-1234-4234-8234-123456789abc"
 
@@ -197,3 +197,34 @@ def test_of_two_databases_that_meet_one_folder_one_gets_it(
     second.dispose()
     # Either the first had marked it when the second looked, who then takes the archive over, or one is refused.
     assert {f"{one}\n" for one in ids if one is not None} == {mark(data_dir)}
+
+
+def test_a_disk_that_goes_is_noticed_and_so_is_its_return(database: Database, data_dir: Path) -> None:
+    mark = ArchiveMark(data_dir)
+    assert mark.problem() is None, "nothing is claimed yet"
+    mark.claim(database, NOW)
+    mark.require()
+
+    away = data_dir.rename(data_dir.with_name("away"))
+    with pytest.raises(ArchiveAway, match=r"no longer the archive: its \.vodkeep-archive is not there\."):
+        mark.require()
+    data_dir.mkdir()
+    with pytest.raises(ArchiveAway):
+        mark.require()
+    (data_dir / MARK_NAME).write_text(OTHER)
+    with pytest.raises(ArchiveAway, match="is that of another"):
+        mark.require()
+
+    (data_dir / MARK_NAME).unlink()
+    data_dir.rmdir()
+    away.rename(data_dir)
+    mark.require()
+
+
+def test_a_mark_that_cannot_be_read_is_no_mark(database: Database, data_dir: Path) -> None:
+    mark = ArchiveMark(data_dir)
+    mark.claim(database, NOW)
+    (data_dir / MARK_NAME).unlink()
+    (data_dir / MARK_NAME).mkdir()
+    with pytest.raises(ArchiveAway, match=r"cannot be read \(Is a directory\)"):
+        mark.require()

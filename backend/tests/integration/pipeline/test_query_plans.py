@@ -216,7 +216,7 @@ async def test_discovery_of_a_page_that_is_known(archive: Database) -> None:
     with listening(archive) as statements, archive.unit_of_work() as unit:
         store = CatalogStore(unit.connection)
         assert store.save_videos("a", page, now=NOW).new == ()
-        store.note_lifetime("a", page, now=NOW)
+        store.note_lifetime("a", page, is_end=True, now=NOW)
     check(archive, statements, at_least=1)
 
 

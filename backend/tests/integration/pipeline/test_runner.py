@@ -14,7 +14,15 @@ from support.queue_rows import Rows
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.capture.workfolder import ItemBusyError
 from vodkeep.db.engine import Database
-from vodkeep.errors import DatabaseUnavailable, DiskFull, Incomplete, NetworkError, PermanentError, StillRecording
+from vodkeep.errors import (
+    ArchiveAway,
+    DatabaseUnavailable,
+    DiskFull,
+    Incomplete,
+    NetworkError,
+    PermanentError,
+    StillRecording,
+)
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
@@ -95,6 +103,7 @@ async def test_one_correlation_id_runs_through_capture_log_and_timeline(shop: Wo
         (NetworkError("No answer."), S.FAILED, "network", 1, 1),
         (Incomplete("A segment is missing."), S.FAILED, "incomplete", 1, 1),
         (DiskFull("No space is left."), S.FAILED, "disk_full", 0, 1),
+        (ArchiveAway("It is not mounted."), S.FAILED, "archive_away", 0, 1),
         (RuntimeError("boom"), S.FAILED, "bug", 1, 1),
         (ExceptionGroup("tasks", [NetworkError("No answer.")]), S.FAILED, "network", 1, 1),
         (

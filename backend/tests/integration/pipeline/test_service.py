@@ -517,6 +517,31 @@ async def test_captures_wait_for_disk_space_and_that_is_told_once(
     assert rows.get("2")["download_retries"] == 0
 
 
+async def test_nothing_starts_while_the_archive_is_away_and_that_is_told_once(
+    database: Database, rows: Rows, clock: FakeClock
+) -> None:
+    problem: str | None = "The disk is not mounted."
+    shop = Workshop(database, clock, archive_problem=lambda: problem)
+    rows.add("1")
+    reader = DatabaseStatusReader(database, ["chan"])
+    async with shop.running():
+        told = await shop.hears("the archive is away")
+        assert told["error"] == "The disk is not mounted."
+        assert (await reader.figures()).archive_away
+        for _ in range(3):
+            await clock.until_sleeping(2)
+            await clock.advance(60)
+        assert shop.capture.begun == []
+        problem = None
+        await clock.until_sleeping(2)
+        await clock.advance(5)
+        await shop.capture.nth(1)
+        assert not (await reader.figures()).archive_away
+        await shop.hears("the archive is back")
+    assert len(shop.said("the archive is away")) == 1
+    assert rows.get("1")["download_retries"] == 0
+
+
 async def until_row(rows: Rows, item_id: str, **values: object) -> None:
     """Return once the row has these values."""
     with anyio.fail_after(PATIENCE_S):

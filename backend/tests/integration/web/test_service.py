@@ -134,6 +134,16 @@ async def test_readyz_names_every_reason_at_once(
         assert str(data_dir) not in json.dumps(answer)
 
 
+async def test_a_disk_that_is_not_mounted_is_a_reason_that_tells_no_path(serve_site: Serve, data_dir: Path) -> None:
+    problem = f'DATA_DIR is "{data_dir}" and is no longer the archive: its mark is not there.'
+    async with serve_site(archive_problem=lambda: problem) as site:
+        (reason,) = (await site.json("/readyz", status=503))["reasons"]
+        assert (reason["code"], reason["sentence"]) == (
+            "data_dir",
+            "DATA_DIR is no longer the archive: its mark is not there.",
+        )
+
+
 # --- status ------------------------------------------------------------------------------------------------------
 
 
