@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from vodkeep.bootstrap import need_kept_database
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.catalog.model import item_id_from
 from vodkeep.clock import Clock
 from vodkeep.errors import RequestRefused
+from vodkeep.opening import need_kept_database
 from vodkeep.pipeline.actions import Actions, wait_until_free
 from vodkeep.pipeline.model import Asked, Asker, QueueItem
 from vodkeep.printing import say

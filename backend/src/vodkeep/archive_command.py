@@ -31,8 +31,6 @@ from vodkeep.bootstrap import (
     build_archivist,
     build_chat_runner,
     build_runner,
-    claim_database,
-    prepare_data_dir,
     retry_policy,
 )
 from vodkeep.capture.model import Phase, ResolvedVod
@@ -47,6 +45,7 @@ from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.instance_lock import InstanceLockedError
 from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.errors import SettingsError
+from vodkeep.opening import claim_database, prepare_data_dir
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.fleet.leased import RunLeases
 from vodkeep.pipeline.identity import ArchiveMark

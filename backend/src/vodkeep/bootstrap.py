@@ -7,7 +7,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,13 +46,12 @@ from vodkeep.chat.vault.providers import Addresses, Providers
 from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.chat.vault.service import ItemKeeper, Vault
 from vodkeep.clock import Clock
-from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
-from vodkeep.db.instance_lock import hold_instance_lock
 from vodkeep.db.leases import LeaseStore
 from vodkeep.db.wait import prepare_database
 from vodkeep.errors import DatabaseUnavailable, SettingsError
 from vodkeep.keep.library import Library
+from vodkeep.opening import claim_database, prepare_data_dir
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.archive import Archivist
 from vodkeep.pipeline.breaker import BreakerPolicy
@@ -78,7 +77,7 @@ from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
-from vodkeep.settings import Settings, check_data_dir, check_locks
+from vodkeep.settings import Settings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.access import bind_address
@@ -405,59 +404,6 @@ def _note(settings: Settings, roles: frozenset[Role]) -> str:
 
 def _spelled(roles: frozenset[Role]) -> str:
     return ",".join(role for role in Role if role in roles)
-
-
-def prepare_data_dir(settings: Settings) -> None:
-    """Create DATA_DIR if need be; raises `SettingsError` unless files can be written and locked there."""
-    data_dir = settings.storage.data_dir
-    problems = check_data_dir(data_dir) or check_locks(data_dir)
-    if problems:
-        raise SettingsError(problems)
-
-
-def claim_database(settings: Settings) -> AbstractContextManager[None]:
-    """Hold a SQLite file for this process; PostgreSQL is shared. Raises `SettingsError` when another has it."""
-    url = settings.database.url()
-    if url.get_backend_name() != "sqlite":
-        return nullcontext()
-    return hold_instance_lock(Database(url).path)
-
-
-async def open_kept_database(settings: Settings) -> Database | None:
-    """The database as it is; None when there is none yet, since looking must not create one.
-
-    Raises `SettingsError` when its schema is not this version's, `DatabaseUnavailable` when it does not answer.
-    """
-    database = Database(settings.database.url())
-    if database.is_sqlite and not await anyio.Path(database.path).exists():
-        return None
-    try:
-        revision = await anyio.to_thread.run_sync(migrate.current, database)
-    except BaseException:
-        database.dispose()
-        raise
-    if revision == migrate.head():
-        return database
-    database.dispose()
-    if revision is None:
-        return None
-    raise SettingsError(
-        [
-            f"The database {database.address} has the schema {revision}, and this version works with {migrate.head()}:"
-            " start the service once, it brings the database up to date."
-        ]
-    )
-
-
-async def need_kept_database(settings: Settings) -> Database:
-    """As `open_kept_database`, for those who can do nothing without one: `SettingsError` when there is none yet."""
-    database = await open_kept_database(settings)
-    if database is None:
-        address = Database(settings.database.url()).address
-        raise SettingsError(
-            [f"There is no database at {address} yet: start the service once, or check DATA_DIR and DB_DSN."]
-        )
-    return database
 
 
 def build_vault(

@@ -15,13 +15,13 @@ from typing import TypeVar
 import anyio.to_thread
 from rich.console import Console
 
-from vodkeep.bootstrap import need_kept_database
 from vodkeep.catalog.model import item_id_from
 from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.chat.forms import Form
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.errors import RequestRefused, SettingsError
+from vodkeep.opening import need_kept_database
 from vodkeep.pipeline.chat_library import ChatLibrary, Erasure
 from vodkeep.printing import say
 from vodkeep.settings import Settings

@@ -9,11 +9,11 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from vodkeep.bootstrap import need_kept_database
 from vodkeep.chat.database import chat_database
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.tidying import TidyPlan, carry_out, plan_tidying
 from vodkeep.db.engine import Database
+from vodkeep.opening import need_kept_database
 from vodkeep.printing import say
 from vodkeep.settings import Settings
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vodkeep import __version__
-from vodkeep.bootstrap import need_kept_database
 from vodkeep.chat.database import chat_database
 from vodkeep.clock import Clock
+from vodkeep.opening import need_kept_database
 from vodkeep.pipeline.model import RUNNING, DownloadState
 from vodkeep.pipeline.store import ItemSummary, QueueStore
 from vodkeep.printing import print_table, say

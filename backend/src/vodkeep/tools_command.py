@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vodkeep.bootstrap import open_kept_database, prepare_data_dir
 from vodkeep.capture.client import TwitchGql
 from vodkeep.capture.resolve import YtDlpResolver, find_installed_ytdlp, find_ytdlp
 from vodkeep.capture.tools import ToolCommand, ToolEntry, ToolShelf, find_ffmpeg, list_tools
@@ -19,6 +18,7 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.model import video_id_from
 from vodkeep.clock import Clock
 from vodkeep.errors import PermanentError, SettingsError, VodkeepError
+from vodkeep.opening import open_kept_database, prepare_data_dir
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.printing import print_table, say

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from vodkeep.bootstrap import open_kept_database
 from vodkeep.catalog.model import item_id_from
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import SettingsError
+from vodkeep.opening import open_kept_database
 from vodkeep.pipeline.identity import find_archive_problem
 from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.recheck import (

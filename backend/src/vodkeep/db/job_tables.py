@@ -7,7 +7,6 @@ with another schema is brought in by a revision that drops everything here and c
 
 from __future__ import annotations
 
-from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection
 
 PREFIX = "procrastinate_"
@@ -41,6 +40,9 @@ $$
 
 def create(connection: Connection) -> None:
     """Create what Procrastinate needs; PostgreSQL only, in the caller's transaction."""
+    # Once in the life of a database, and a tenth of a second of each command that looks into one.
+    from procrastinate.schema import SchemaManager
+
     _execute(connection, SchemaManager.get_schema())
 
 
