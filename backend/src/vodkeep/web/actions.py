@@ -18,6 +18,7 @@ from vodkeep.telemetry.correlation import current_corr
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
+from vodkeep.web.routing import new_router
 from vodkeep.web.schema import Vod, Work, vod_of
 
 VodId = Annotated[str, Path(description="The video id at Twitch.")]
@@ -104,7 +105,7 @@ class Done(BaseModel):
 
 def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRouter:
     """The routes that change something."""
-    router = APIRouter(prefix="/api/v1", tags=["actions"], dependencies=[_schema_fits(reader)])
+    router = new_router(prefix="/api/v1", tags=["actions"], dependencies=[_schema_fits(reader)])
 
     async def answer(item_id: str, status: int = 200) -> Response:
         found = await reader.find_vod(item_id)
@@ -154,7 +155,7 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
 
 def form_routes(actions: Actions, reader: StatusReader) -> APIRouter:
     """The forms below ``/admin/vod``, for the scripts that people have written for other archives."""
-    router = APIRouter(prefix="/admin/vod", tags=["forms"], dependencies=[_schema_fits(reader)])
+    router = new_router(prefix="/admin/vod", tags=["forms"], dependencies=[_schema_fits(reader)])
     options: dict[str, Any] = {"response_model": Done, "responses": _REFUSALS}
 
     @router.post("/cancel", **options)

@@ -23,7 +23,7 @@ from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import ProblemError, documented
 from vodkeep.web.ranges import etag_matches
 from vodkeep.web.reading import StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 SEGMENT_MS = 60_000
 """How much of the timeline a segment covers."""
@@ -59,7 +59,7 @@ _UNKNOWN = ("unknown_vod", "There is no broadcast with this id.")
 
 def chat_routes(reader: StatusReader, chat: ChatReader, search: ChatSearch, clock: Clock) -> APIRouter:
     """The routes of chat."""
-    router = APIRouter(prefix="/api/v1", tags=["chat"])
+    router = new_router(prefix="/api/v1", tags=["chat"])
     item = "/vods/{vod_id}/chat"
 
     @readable(router, item, response_model=ChatWindow, responses=documented(401, 404, 422, 503))

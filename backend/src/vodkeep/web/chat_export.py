@@ -17,7 +17,7 @@ from vodkeep.errors import RequestRefused
 from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import ProblemError, documented
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 ChosenForm = Annotated[
     Form,
@@ -32,7 +32,7 @@ _FILE = {"description": "The file.", "content": {kind.partition(";")[0]: {} for 
 
 def chat_export_routes(library: ChatLibrary) -> APIRouter:
     """The route; it holds a page of messages at a time, and no database connection between two."""
-    router = APIRouter(prefix="/api/v1", tags=["chat"])
+    router = new_router(prefix="/api/v1", tags=["chat"])
 
     @readable(
         router,

@@ -20,7 +20,7 @@ from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import ProblemError, documented
 from vodkeep.web.ranges import etag_matches
 from vodkeep.web.reading import StatusReader, StoredVod
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 # An address is the hash of what is behind it: it never changes. Private, because it is behind the login.
 _FOR_EVER = "private, max-age=31536000, immutable"
@@ -74,7 +74,7 @@ class VodEmotes(BaseModel):
 
 def emote_routes(reader: StatusReader, replay: EmoteReplay, clock: Clock) -> APIRouter:
     """The routes of emotes and badges."""
-    router = APIRouter(prefix="/api/v1", tags=["chat"])
+    router = new_router(prefix="/api/v1", tags=["chat"])
 
     @readable(router, "/vods/{vod_id}/chat/emotes", response_model=VodEmotes, responses=documented(401, 404, 503))
     async def list_emotes(request: Request, vod_id: str) -> Response:

@@ -18,7 +18,7 @@ from vodkeep.errors import DatabaseUnavailable
 from vodkeep.settings import check_data_dir
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import Figures, StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -101,7 +101,7 @@ class ReadinessChecks:
 
 def health_routes(database: Pinged, checks: ReadinessChecks, metrics: Rendered) -> APIRouter:
     """The routes of monitoring."""
-    router = APIRouter(tags=["health"])
+    router = new_router(tags=["health"])
 
     @readable(router, "/healthz", response_model=Health, responses=documented(503))
     async def healthz() -> Response:

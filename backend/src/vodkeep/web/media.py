@@ -33,7 +33,7 @@ from vodkeep.web.ranges import (
     range_still_applies,
 )
 from vodkeep.web.reading import StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 # Ids at Twitch are digits, placeholders `live-<unix start>`; anything else cannot be in the database, and a NUL
 # would be an error there.
@@ -176,7 +176,7 @@ def _validators(file: FoundFile) -> dict[str, str]:
 
 def media_routes(reader: StatusReader, data_dir: Path, log: Logger) -> APIRouter:
     """The routes of files."""
-    router = APIRouter(prefix="/media", tags=["media"])
+    router = new_router(prefix="/media", tags=["media"])
 
     async def serve(request: Request, vod_id: str, kind: MediaFile) -> Response:
         found = await reader.find_vod(vod_id) if is_vod_id(vod_id) else None

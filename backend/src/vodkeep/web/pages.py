@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from vodkeep.web.answers import answer_bytes, etag_of
 from vodkeep.web.problems import ProblemError
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 _MEDIA_TYPES = {
     "index.html": "text/html; charset=utf-8",
@@ -42,7 +42,7 @@ def load_assets() -> dict[str, Asset]:
 
 def page_routes(assets: dict[str, Asset]) -> APIRouter:
     """The routes of the page."""
-    router = APIRouter(include_in_schema=False)
+    router = new_router(include_in_schema=False)
 
     def answer(request: Request, asset: Asset) -> Response:
         return answer_bytes(request, asset.body, asset.media_type, asset.etag)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from vodkeep.web.answers import answer_json
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 from vodkeep.web.schema import (
     Monitor,
     RetryConfig,
@@ -37,7 +37,7 @@ def status_routes(
     database_kind: Literal["sqlite", "postgresql"],
 ) -> APIRouter:
     """The routes that show how things stand."""
-    router = APIRouter(tags=["status"])
+    router = new_router(tags=["status"])
 
     @readable(router, "/status", response_model=Status, responses=documented(503))
     async def status(request: Request) -> Response:

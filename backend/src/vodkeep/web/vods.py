@@ -16,7 +16,7 @@ from vodkeep.web.answers import answer_json
 from vodkeep.web.media import MediaFile, NotServed, is_vod_id, locate
 from vodkeep.web.problems import ProblemError, documented
 from vodkeep.web.reading import BadCursor, Cursor, StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 from vodkeep.web.schema import VodDetail, VodList, Work, vod_detail_of, vod_of
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
@@ -29,7 +29,7 @@ States = Annotated[
 
 def vod_routes(reader: StatusReader, work: Work, data_dir: Path) -> APIRouter:
     """The routes of the library, whose folders are below ``data_dir``."""
-    router = APIRouter(prefix="/api/v1", tags=["vods"])
+    router = new_router(prefix="/api/v1", tags=["vods"])
 
     @readable(router, "/vods", response_model=VodList, responses=documented(401, 422, 503))
     async def list_vods(
