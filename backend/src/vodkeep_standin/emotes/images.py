@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from functools import cache
 from hashlib import blake2b
 
 from vodkeep_standin.emotes.model import Form
@@ -80,6 +81,7 @@ def _gif(colours: list[bytes], side: int) -> bytes:
     return b"".join([*parts, b"\x3b"])
 
 
+@cache
 def _gif_pixels(index: int, count: int) -> bytes:
     """Uncompressed LZW: three-bit codes, and a clear code often enough that codes never grow."""
     codes = []
