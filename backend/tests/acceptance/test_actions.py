@@ -310,6 +310,7 @@ def test_a_breaker_is_closed_by_request(home_of: HomeOf, by: str) -> None:
     assert (CHANNEL in event["sentence"], event["asked_by"]) == (True, by)
 
 
+@pytest.mark.cold_start
 def test_without_a_database_there_is_nothing_to_ask(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     for arguments in (["cancel", ids.PLAIN], ["queue"], ["status"], ["circuit", "reset"]):
@@ -318,6 +319,7 @@ def test_without_a_database_there_is_nothing_to_ask(home_of: HomeOf) -> None:
         assert "There is no database" in done.stderr
 
 
+@pytest.mark.cold_start
 def test_the_commands_work_while_nothing_runs(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(ids.PLAIN, ids.SUB_ONLY, dsn=dsn)
     _kept_and_parked(home)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +17,7 @@ from vodkeep_standin.scenario import ids
 ADDRESS = "https://www.twitch.tv/videos/{}?t=1h2m3s"
 
 
+@pytest.mark.cold_start
 def test_a_vod_is_kept_and_the_second_time_nothing_is_fetched(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(ids.PLAIN, dsn=dsn)
     done = home.archive(ADDRESS.format(ids.PLAIN))
@@ -38,13 +38,7 @@ def test_a_vod_is_kept_and_the_second_time_nothing_is_fetched(home_of: HomeOf, d
 def test_killed_in_the_middle_it_goes_on(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     slow_segments(home.standin, 300)
-    running = subprocess.Popen(
-        home.archive_command(ids.PLAIN),
-        env=home.env_without_credentials(CAPTURE_CONNECTIONS="2"),
-        cwd=home.root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = home.start_archive(ids.PLAIN, CAPTURE_CONNECTIONS="2")
     try:
         wait_until(lambda: len(home.journal(ids.PLAIN)) >= 5 or running.poll() is not None, "segments are proven")
     finally:
@@ -112,13 +106,7 @@ def test_a_service_that_starts_meanwhile_leaves_the_item_to_the_command(home_of:
     """Its row looks like one that a killed process left; the lease of the run says that somebody is at it."""
     home = home_of(ids.PLAIN, dsn=postgres_dsn)
     slow_segments(home.standin, 400)
-    running = subprocess.Popen(
-        home.archive_command(ids.PLAIN),
-        env=home.env_without_credentials(CAPTURE_CONNECTIONS="1"),
-        cwd=home.root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = home.start_archive(ids.PLAIN, CAPTURE_CONNECTIONS="1")
     try:
         wait_until(lambda: len(home.journal(ids.PLAIN)) >= 1 or running.poll() is not None, "segments are proven")
         service = home.start()
@@ -138,14 +126,7 @@ def test_the_bar_moves(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     slow_segments(home.standin, 400)
     ours, theirs = pty.openpty()
-    running = subprocess.Popen(
-        home.archive_command(ids.PLAIN),
-        env=home.env_without_credentials(CAPTURE_CONNECTIONS="2", TERM="xterm", COLUMNS="120"),
-        cwd=home.root,
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    running = home.start_archive(ids.PLAIN, streams=theirs, CAPTURE_CONNECTIONS="2", TERM="xterm", COLUMNS="120")
     os.close(theirs)
     shown = b""
     try:

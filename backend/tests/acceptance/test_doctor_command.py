@@ -6,6 +6,8 @@ import json
 import shutil
 from typing import Any
 
+import pytest
+
 from support.commands import vodkeep
 from support.home import Home, HomeOf
 from vodkeep_standin.scenario import ids
@@ -20,6 +22,7 @@ def diagnosed(home: Home, **extra: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
+@pytest.mark.cold_start
 def test_an_installation_at_work_is_in_order(home_of: HomeOf, dsn: str | None) -> None:
     home = home_of(ids.PLAIN, dsn=dsn)
     home.start().wait_for("vod processed", vod_id=ids.PLAIN)

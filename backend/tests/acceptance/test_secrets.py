@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 
 import pytest
 
+from support.commands import vodkeep
 from support.home import HomeOf
 from support.postgres import PostgresServer
 from vodkeep_standin.faults.status import Status
@@ -78,15 +77,8 @@ def test_no_secret_gets_out(home_of: HomeOf, postgres_server: PostgresServer, po
     stored = [home.sql(f"SELECT * FROM {table}") for table in ("vods", "events", "kv", "channels")]
     manifest = json.dumps(home.manifest(ids.PLAIN))
     assert service.terminate() == 0
-    printed = subprocess.run(
-        [sys.executable, "-m", "vodkeep", "config"],
-        env=home.env(**env, COLUMNS="400"),
-        cwd=home.root,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    printed = vodkeep(home, "config", **env, COLUMNS="400")
+    assert printed.returncode == 0, printed
 
     secrets = {
         "client secret": home.standin.scenario.client_secret,

@@ -12,6 +12,8 @@ from support.service import ServiceProcess
 from support.slow import slow_segments
 from vodkeep_standin.scenario import ids
 
+pytestmark = pytest.mark.cold_start
+
 
 def refused(service: ServiceProcess) -> list[str]:
     """The sentences with which a service refused to start."""

@@ -88,6 +88,7 @@ def test_with_twitch_away_nothing_is_changed(home_of: HomeOf, packages: Path) ->
     assert "2099" not in vodkeep(home, "tools", "list").stdout
 
 
+@pytest.mark.cold_start
 def test_a_program_of_ones_own_that_is_not_there_is_told(home_of: HomeOf) -> None:
     done = vodkeep(home_of(ids.PLAIN), "tools", "list", YTDLP_PATH="/nowhere/yt-dlp")
     assert done.returncode == 1

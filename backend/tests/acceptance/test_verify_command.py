@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from support import warm
 from support.commands import vodkeep
 from support.home import Home, HomeOf, check_kept
 from support.service import wait_until
@@ -156,6 +155,7 @@ def test_a_damaged_film_stays_where_less_of_it_can_be_had(home_of: HomeOf) -> No
     assert home.segment_requests(ids.PLAIN, since=since).total() == 1
 
 
+@pytest.mark.cold_start
 def test_folders_are_verified_without_a_database(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     assert home.archive(ids.PLAIN).returncode == 0
@@ -196,7 +196,7 @@ def test_ctrl_c_does_not_wait_for_the_end_of_a_film(home_of: HomeOf) -> None:
     manifest.write_text(manifest.read_text().replace(f'"size_bytes": {size}', f'"size_bytes": {2**42}'))
     with video.open("r+b") as file:
         file.truncate(2**42)
-    running = subprocess.Popen([sys.executable, "-m", "vodkeep", "verify", "--all"], env=home.env(), cwd=home.root)
+    running = warm.start("vodkeep", "verify", "--all", env=home.env(), cwd=home.root)
     try:
         wait_until(lambda: _reads(running.pid, str(video)), "the film is being read")
         running.send_signal(2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
+import pytest
+
+from support.commands import vodkeep
 from support.home import Home, HomeOf, check_kept
 from support.service import wait_until
 from vodkeep.chat.zstd import ZstdFile
@@ -27,15 +29,7 @@ def count(home: Home) -> int:
 
 
 def command(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vodkeep", *arguments],
-        env=home.env(),
-        cwd=home.root,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return vodkeep(home, *arguments)
 
 
 def said(home: Home) -> list[str]:
@@ -98,6 +92,7 @@ def test_a_chat_that_is_not_to_be_had_does_not_hold_the_picture_up(home_of: Home
     assert home.manifest(ids.PLAIN)["chat"]["reason"] == "Twitch does not offer the chat of this VOD."
 
 
+@pytest.mark.cold_start
 def test_a_person_is_erased_while_the_service_runs(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     service = home.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import urllib3
 
+from support.warm import Process, start
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.patience import Patience
@@ -109,13 +110,14 @@ async def capture(
         return await service.capture(folder, on_progress=on_progress, accept_holes=accept_holes)
 
 
-def start_child(url: str, data_dir: Path, *, connections: int) -> subprocess.Popen[str]:
+def start_child(url: str, data_dir: Path, *, connections: int) -> Process:
     """A capture in a process of its own; its standard output says how far it is."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "support.capture_run", url, str(data_dir), str(connections)],
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(sys.path)},
+    return start(
+        *("support.capture_run", url, str(data_dir), str(connections)),
+        env={"PATH": os.environ.get("PATH", "")},
+        cwd=data_dir.parent,
         stdout=subprocess.PIPE,
-        text=True,
+        stderr=2,
     )
 
 

@@ -13,7 +13,6 @@ import random
 import signal
 import sqlite3
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +28,11 @@ import trustme
 from anyio.streams.tls import TLSListener
 from sqlalchemy import URL
 
-import vodkeep
+from support import warm
 from support.chat_messages import a_session, message_id, reload, stored_ids
 from support.irc_lines import privmsg
 from support.postgres import PostgresServer, find_binaries, fresh_database
+from support.warm import Process
 from vodkeep.chat.database import CHAT
 from vodkeep.chat.sessions import Session
 from vodkeep.db.engine import Database
@@ -155,7 +155,7 @@ async def run(
 async def _kill_along(
     course: Course,
     feed: Feed,
-    start: Callable[[], subprocess.Popen[bytes]],
+    start: Callable[[], Process],
     moments: list[int],
     outage: Callable[[], AbstractContextManager[None]],
     data_dir: Path,
@@ -194,16 +194,12 @@ async def _kill_along(
         process.wait()
 
 
-def _start(url: URL, data_dir: Path, port: int, certificate: Path, session: Session) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "support.chat_recorder", str(data_dir), str(port), str(certificate)]
-    tests = Path(__file__).parents[1]
-    return subprocess.Popen(
-        [*command, str(session.id)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(Path(vodkeep.__file__).parents[1]), str(tests)]),
-            "CHAT_URL": url.render_as_string(hide_password=False),
-        },
+def _start(url: URL, data_dir: Path, port: int, certificate: Path, session: Session) -> Process:
+    return warm.start(
+        *("support.chat_recorder", str(data_dir), str(port), str(certificate), str(session.id)),
+        env={**os.environ, "CHAT_URL": url.render_as_string(hide_password=False)},
+        cwd=data_dir,
+        stderr=2,
     )
 
 

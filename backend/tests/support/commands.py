@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 from support.home import Home
+from support.warm import run
 
 
 def vodkeep(home: Home, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run ``vodkeep <arguments>``; ``extra`` are variables of its environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "vodkeep", *arguments],
-        env=home.env(**extra),
-        cwd=home.root,
-        capture_output=True,
-        text=True,
-        timeout=90.0,
-        check=False,
-    )
+    return run("vodkeep", *arguments, env=home.env(**extra), cwd=home.root, timeout_s=90.0, cold=home.cold)

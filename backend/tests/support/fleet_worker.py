@@ -7,9 +7,7 @@ does nothing but keep a program running until the test lets it end. What happens
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ import anyio.to_thread
 from sqlalchemy import make_url
 
 from support.engines import Crew, announce, build_capture_runner
+from support.warm import Process, start
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.child import run_child
 from vodkeep.db.engine import Database
@@ -105,7 +104,7 @@ class Member:
     """A worker process as a test sees it."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: Process
     folder: Path
 
     def kill(self) -> None:
@@ -132,14 +131,9 @@ class Member:
 @contextmanager
 def member(dsn: str, name: str, folder: Path, slots: int = 1) -> Iterator[Member]:
     """A worker process for the time of the block."""
-    command = [sys.executable, "-m", "support.fleet_worker", dsn, name, str(folder), str(slots)]
-    if setpriv := shutil.which("setpriv"):
-        command = [setpriv, "--pdeathsig", "KILL", *command]
-    paths = os.pathsep.join(str(Path(__file__).parents[1] / part) for part in ("", "../src"))
+    arguments = ("support.fleet_worker", dsn, name, str(folder), str(slots))
     with (folder / f"log-{name}").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths}
-        )
+        process = start(*arguments, env=os.environ, cwd=folder, stdout=log, stderr=log)
     try:
         yield Member(name, process, folder)
     finally:

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,8 +24,10 @@ from blake3 import blake3
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
 
+from support import warm
 from support.service import ServiceProcess, service_env
 from support.standin import hosted_standin
+from support.warm import Process
 from vodkeep_standin.scenario import ids
 from vodkeep_standin.scenario.builtin import scenario_for_tests
 from vodkeep_standin.scenario.model import Scenario, Video
@@ -46,11 +47,12 @@ def scenario_with(*videos: str | Video, **rest: Any) -> Scenario:
 class Home:
     """What one person runs, and the means to look at it from outside."""
 
-    def __init__(self, root: Path, standin: Standin, dsn: str | None, stack: ExitStack) -> None:
+    def __init__(self, root: Path, standin: Standin, dsn: str | None, stack: ExitStack, *, cold: bool = False) -> None:
         self.root = root
         self.standin = standin
         self.dsn = dsn
         self.data_dir = root / "data"
+        self.cold = cold
         self._stack = stack
 
     # Running ----------------------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ class Home:
 
     def spawn(self, *arguments: str, **extra: str) -> ServiceProcess:
         """Start a service and do not wait for it; it is killed at the end of the test."""
-        service = ServiceProcess(self.env(**extra), self.root, *arguments)
+        service = ServiceProcess(self.env(**extra), self.root, *arguments, cold=self.cold)
         self._stack.callback(service.close)
         return service
 
@@ -70,21 +72,17 @@ class Home:
         """Start a service and wait until its page can be asked."""
         return self.spawn(*arguments, **extra).wait_until_listening()
 
-    def archive_command(self, *arguments: str) -> list[str]:
-        """The command line of ``vodkeep archive``."""
-        return [sys.executable, "-m", "vodkeep", "archive", *arguments]
+    def start_archive(self, *arguments: str, streams: int = subprocess.DEVNULL, **extra: str) -> Process:
+        """Start ``vodkeep archive``; ``streams`` is where it writes to."""
+        env = self.env_without_credentials(**extra)
+        return warm.start(
+            "vodkeep", "archive", *arguments, env=env, cwd=self.root, cold=self.cold, stdout=streams, stderr=streams
+        )
 
     def archive(self, *arguments: str, timeout_s: float = 90.0, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run ``vodkeep archive`` to its end, without any Twitch credentials."""
-        return subprocess.run(
-            self.archive_command(*arguments),
-            env=self.env_without_credentials(**extra),
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        env = self.env_without_credentials(**extra)
+        return warm.run("vodkeep", "archive", *arguments, env=env, cwd=self.root, timeout_s=timeout_s, cold=self.cold)
 
     def env_without_credentials(self, **extra: str) -> dict[str, str]:
         """The environment of somebody who has no account at Twitch at all."""
@@ -289,15 +287,16 @@ def source_packets(standin: Standin, video_id: str) -> tuple[int, int]:
 
 
 @pytest.fixture
-def home_of(tmp_path: Path) -> Iterator[HomeOf]:
+def home_of(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HomeOf]:
     """Makes homes: ``home_of(ids.PLAIN, dsn=...)``; everything in them ends with the test."""
+    cold = request.node.get_closest_marker("cold_start") is not None
     with ExitStack() as stack:
 
         def make(*videos: str | Video, dsn: str | None = None, speed: float = 0, **scenario: Any) -> Home:
             root = tmp_path / f"home-{len(list(tmp_path.glob('home-*')))}"
             root.mkdir()
             standin = stack.enter_context(hosted_standin(scenario_with(*videos, **scenario), speed=speed))
-            home = Home(root, standin, dsn, stack)
+            home = Home(root, standin, dsn, stack, cold=cold)
             stack.callback(home.end_processes)
             return home
 

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.warm import start
+
 LogLine = dict[str, Any]
 Wanted = str | Callable[[LogLine], bool]
 
@@ -27,20 +29,19 @@ STARTUP_S = 60.0
 class ServiceProcess:
     """One run of ``vodkeep run``, with ``arguments`` behind it."""
 
-    def __init__(self, env: Mapping[str, str], cwd: Path, *arguments: str) -> None:
+    def __init__(self, env: Mapping[str, str], cwd: Path, *arguments: str, cold: bool = False) -> None:
         self.raw: list[str] = []
         self.url = ""
         self._lines: list[LogLine] = []
         self._changed = threading.Condition()
         self._ended = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vodkeep", "run", *arguments],
-            env=dict(env),
+        self._process = start(
+            *("vodkeep", "run", *arguments),
+            env=env,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            cold=cold,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -10,7 +10,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from support.capture_run import VIDEO_ID, KnownPlaylist, capture, service_of, start_child
 from support.edge import Edge, playlist_of, running_edge
 from support.mp4_media import make_transport_segments, read_packets
+from support.warm import Process
 from vodkeep.capture.aside import bring_to_front, find_best
 from vodkeep.capture.model import HoleCause, ResolvedVod, Source
 from vodkeep.capture.patience import Patience
@@ -74,7 +74,7 @@ async def uninterrupted(edge: Edge, folder: Path) -> Path:
 class Killer:
     """Kills a child at the ``nth`` request for a segment from now on, or some time after it."""
 
-    def __init__(self, edge: Edge, child: subprocess.Popen[str], nth: int, delay_s: float) -> None:
+    def __init__(self, edge: Edge, child: Process, nth: int, delay_s: float) -> None:
         self._edge = edge
         self._at = len(edge.asked) + nth
         self._child = child
@@ -94,7 +94,7 @@ class Killer:
         self._edge.on_segment = lambda _: None
 
 
-def kill_in_phase(child: subprocess.Popen[str], phase: str, delay_s: float) -> None:
+def kill_in_phase(child: Process, phase: str, delay_s: float) -> None:
     """Kill a child some time after it has begun this phase."""
     assert child.stdout is not None
     assert any(line.strip() == phase for line in child.stdout)
@@ -102,7 +102,7 @@ def kill_in_phase(child: subprocess.Popen[str], phase: str, delay_s: float) -> N
     child.kill()
 
 
-def end(child: subprocess.Popen[str]) -> None:
+def end(child: Process) -> None:
     child.wait(30)
     assert child.stdout is not None
     child.stdout.close()

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -32,6 +31,7 @@ from support.mounts import try_mount
 from support.postgres import PostgresServer, find_binaries
 from support.slow import SEGMENTS
 from support.standin import hosted_standin
+from support.warm import run
 from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.server import Standin
 
@@ -599,15 +599,8 @@ class _Ordeal:
         return self._operator.look(query) if self._operator.look(names) else []
 
     def _verify(self) -> dict[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vodkeep", "verify", "--all", "--deep", "--json"],
-            env=self._home.env(),
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        arguments = ("verify", "--all", "--deep", "--json")
+        done = run("vodkeep", *arguments, env=self._home.env(), cwd=self._folder, timeout_s=300)
         try:
             return {str(one["id"]): str(one["verdict"]) for one in json.loads(done.stdout)["items"]}
         except (ValueError, KeyError):
