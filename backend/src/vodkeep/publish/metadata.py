@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from vodkeep.publish.chapters import Chapter, chapters_text, youtube_chapters
 from vodkeep.publish.model import Privacy, VideoMetadata
+from vodkeep.publish.publication import watch_url
 from vodkeep.publish.split import Part
 from vodkeep.publish.text import clean_line, clean_text, cut_bytes, cut_units, units
 
@@ -22,8 +23,6 @@ LONGEST_DESCRIPTION = 5_000  # bytes
 LONGEST_TAGS = 500  # as `tags_length` counts
 _LONGEST_CHAPTER = 100  # UTF-16 units; the page shows fewer
 _MOST_STRETCHES = 8  # of each kind that a description names one by one
-
-WATCH_URL = "https://youtu.be/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,6 @@ class Rendering:
     notes: tuple[str, ...] = ()  # sentences on what had to be cut or left out
 
 
-def marker_of(vod_id: str, round_: int, part: int) -> str:
-    """The last line of a description, by which a video is known to be ours; no two publications share one."""
-    return f"Vodkeep {vod_id}/{round_}.{part}"
-
-
 def render(
     templates: PublishTemplates,
     subject: PublishSubject,
@@ -92,7 +86,7 @@ def render(
 ) -> Rendering:
     """What YouTube is told about ``subject``, or about one ``part`` of it.
 
-    ``marker`` is the description's last line, whatever else has to give way. ``links`` are YouTube's ids of the
+    ``marker`` (`publication.marker_of`) is the description's last line, whatever else has to give way. ``links`` are YouTube's ids of the
     parts that are there already, by number.
     """
     part = part if part is not None and part.parts > 1 else None
@@ -223,7 +217,7 @@ def _parts_lines(part: Part | None, links: Mapping[int, str]) -> str:
         return ""
     lines = [f"Part {part.number} of {part.parts} of one broadcast."]
     lines += [
-        f"Part {number}: {WATCH_URL}{links[number]}"
+        f"Part {number}: {watch_url(links[number])}"
         for number in range(1, part.parts + 1)
         if number in links and number != part.number
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import GetCoreSchemaHandler, SecretStr
@@ -27,8 +27,12 @@ from vodkeep.quality import Quality, parse_quality
 from vodkeep.settings.dsn import MASK, mask_address, parse_dsn
 
 FOLDER_PLACEHOLDERS = ("channel", "date", "title", "id")
+VIDEO_PLACEHOLDERS = ("title", "channel", "name", "date", "time", "id")
+DESCRIPTION_PLACEHOLDERS = (*VIDEO_PLACEHOLDERS, "description", "chapters", "provenance", "url", "duration", "parts")
 
 _LARGEST_COUNT = 1_000_000
+
+T = TypeVar("T")
 
 
 class HttpAddress(NamedTuple):
@@ -67,6 +71,7 @@ class Form:
     read: Callable[[str], object]
     show: Callable[[Any], str] = _show  # the typed value as text, secrets masked
     mask: Callable[[str], str] = str  # raw text as it may appear in a sentence
+    lines: bool = False  # whether it may have more than one line
 
     def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
         """Read text first; a value that already has its type passes."""
@@ -146,6 +151,28 @@ def _show_rate(rate: int | None) -> str:
     return f"{rate}B"
 
 
+_SIZE = re.compile(r"([0-9]{1,6})([KMGT]i?B)")
+_SIZE_POWER = {**_RATE_POWER, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``256GB`` (decimal) or ``64MiB`` (binary); raises ``ValueError`` for none and without a unit."""
+    found = _SIZE.fullmatch(text)
+    if found is None or not int(found.group(1)):
+        raise ValueError("must be a size in bytes such as 256GB, 500MB or 64MiB")
+    unit = found.group(2)
+    factor: int = (1024 if "i" in unit else 1000) ** _SIZE_POWER[unit[0]]
+    return int(found.group(1)) * factor
+
+
+def _show_size(size: int) -> str:
+    for prefix, power in reversed(_SIZE_POWER.items()):
+        for infix, base in (("", 1000), ("i", 1024)):
+            if size % base**power == 0:
+                return f"{size // base**power}{prefix}{infix}B"
+    return f"{size}B"
+
+
 def _choice(*words: str, also: dict[str, str] | None = None) -> Callable[[str], str]:
     known = {word: word for word in words} | (also or {})
 
@@ -191,23 +218,28 @@ def _logins(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(logins))
 
 
-def _channel_qualities(text: str) -> tuple[tuple[str, Quality], ...]:
-    wishes: dict[str, Quality] = {}
-    for item in _items(text):
-        name, equals, wish = item.rpartition("=")
-        if not equals:
-            raise ValueError('must be channels with a quality each, such as "somebody=audio,another=720p60"')
-        try:
-            login, quality = parse_login(name.strip()), parse_quality(wish)
-        except ValueError as error:
-            raise ValueError(f'has "{item}" in it, which {error}') from error
-        if wishes.setdefault(login, quality) != quality:
-            raise ValueError(f"must name one quality for {login}, not {wishes[login]} and {quality}")
-    return tuple(wishes.items())
+def _by_channel(read: Callable[[str], T], what: str, example: str) -> Callable[[str], tuple[tuple[str, T], ...]]:
+    """A reader of ``login=value`` with commas between; ``what`` is a value in a word, such as "quality"."""
+
+    def read_all(text: str) -> tuple[tuple[str, T], ...]:
+        found: dict[str, T] = {}
+        for item in _items(text):
+            name, equals, rest = item.partition("=")
+            if not equals:
+                raise ValueError(f'must be channels with a {what} each, such as "{example}"')
+            try:
+                login, value = parse_login(name.strip()), read(rest.strip())
+            except ValueError as error:
+                raise ValueError(f'has "{item}" in it, which {error}') from error
+            if found.setdefault(login, value) != value:
+                raise ValueError(f"must name one {what} for {login}, not {found[login]} and {value}")
+        return tuple(found.items())
+
+    return read_all
 
 
-def _show_qualities(value: tuple[tuple[str, Quality], ...]) -> str:
-    return ",".join(f"{login}={quality}" for login, quality in value)
+def _show_by_channel(value: tuple[tuple[str, object], ...]) -> str:
+    return ",".join(f"{login}={each}" for login, each in value)
 
 
 def _items(text: str) -> list[str]:
@@ -314,17 +346,39 @@ def _path(text: str) -> Path:
         raise ValueError("must be a path; the user after ~ is not known on this machine") from None
 
 
-def _folder_template(text: str) -> str:
-    known = ", ".join(f"{{{name}}}" for name in FOLDER_PLACEHOLDERS)
+def _check_placeholders(text: str, placeholders: tuple[str, ...]) -> list[str]:
+    """The placeholders in a template; raises ``ValueError`` for one that is not known, or is not used as it is."""
+    known = ", ".join(f"{{{name}}}" for name in placeholders)
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError:
         raise ValueError(f"must have its braces in pairs; known are {known}") from None
     names = [name for _, name, _, _ in parts if name is not None]
-    if unknown := [name for name in names if name not in FOLDER_PLACEHOLDERS]:
+    if unknown := [name for name in names if name not in placeholders]:
         raise ValueError(f"must use only the placeholders {known}, not {{{unknown[0]}}}")
     if any(form or conversion for _, _, form, conversion in parts):
         raise ValueError(f"must use the placeholders as they are ({known}), without : or ! inside the braces")
+    return names
+
+
+def _video_template(text: str) -> str:
+    _check_placeholders(text, VIDEO_PLACEHOLDERS)
+    return text
+
+
+def _description_template(text: str) -> str:
+    """A line ends with a real line end or with the two characters that stand for one."""
+    lines = text.replace("\\n", "\n")
+    _check_placeholders(lines, DESCRIPTION_PLACEHOLDERS)
+    return lines
+
+
+def _tag_templates(text: str) -> tuple[str, ...]:
+    return tuple(_video_template(tag) for tag in _items(text))
+
+
+def _folder_template(text: str) -> str:
+    names = _check_placeholders(text, FOLDER_PLACEHOLDERS)
     if "id" not in names:
         raise ValueError("must contain {id}, or two broadcasts of one name and day would share a folder")
     path = PurePosixPath(text)
@@ -406,6 +460,31 @@ def _user_name(text: str) -> str:
     return text
 
 
+_PLAYLIST_PAGE = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.|music\.)?youtube\.com/\S*[?&]list=([^&#\s]+)\S*")
+
+
+def _playlist(text: str) -> str:
+    """YouTube's id of a playlist, also out of the address of its page."""
+    page = _PLAYLIST_PAGE.fullmatch(text)
+    playlist = page.group(1) if page else text
+    if not re.fullmatch(r"[A-Za-z0-9_-]{10,64}", playlist):
+        raise ValueError("must be the id of a playlist of YouTube, such as PLabcdefghijklm, or the address of its page")
+    return playlist
+
+
+def _category(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise ValueError("must be the number of a category of YouTube, such as 20 (Gaming) or 22 (People & Blogs)")
+    return text
+
+
+def _language(text: str) -> str:
+    """A language as BCP 47 writes it (RFC 5646, section 2.1), as far as YouTube knows them."""
+    if not re.fullmatch(r"[A-Za-z]{2,3}(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?", text):
+        raise ValueError("must be a language such as en, de or pt-BR")
+    return text
+
+
 def _program(text: str) -> str:
     """A name is looked up in ``PATH`` later; a path may begin with ``~``."""
     return str(_path(text)) if "/" in text else text
@@ -457,7 +536,12 @@ Switch = Annotated[bool, Form("1 or 0", _switch)]
 Rate = Annotated[int | None, Form("bytes per second", parse_rate, show=_show_rate)]
 Wish = Annotated[Quality, Form("quality", parse_quality)]
 ChannelWishes = Annotated[
-    tuple[tuple[str, Quality], ...], Form("login=quality, commas between", _channel_qualities, show=_show_qualities)
+    tuple[tuple[str, Quality], ...],
+    Form(
+        "login=quality, commas between",
+        _by_channel(parse_quality, "quality", "somebody=audio,another=720p60"),
+        show=_show_by_channel,
+    ),
 ]
 Login = Annotated[str | None, Form("login", parse_login)]
 Logins = Annotated[tuple[str, ...], Form("logins, commas between", _logins)]
@@ -472,6 +556,38 @@ Scopes = Annotated[tuple[str, ...], Form("addresses, spaces between", _words, sh
 Listen = Annotated[HttpAddress, Form("host:port", _listen_address)]
 Folder = Annotated[Path, Form("path", _path)]
 FolderTemplate = Annotated[str, Form("template", _folder_template)]
+VideoTemplate = Annotated[str, Form("template", _video_template)]
+DescriptionTemplate = Annotated[
+    str,
+    Form("template", _description_template, show=lambda value: value.replace("\n", "\\n"), lines=True),
+]
+TagTemplates = Annotated[tuple[str, ...], Form("templates, commas between", _tag_templates)]
+Playlist = Annotated[str | None, Form("playlist", _playlist)]
+ChannelPlaylists = Annotated[
+    tuple[tuple[str, str], ...],
+    Form(
+        "login=playlist, commas between",
+        _by_channel(_playlist, "playlist", "somebody=PLabcdefghijklm"),
+        show=_show_by_channel,
+    ),
+]
+_read_privacy = _choice("private", "unlisted", "public")
+Privacy = Annotated[Literal["private", "unlisted", "public"], Form("private, unlisted or public", _read_privacy)]
+ChannelPrivacies = Annotated[
+    tuple[tuple[str, Literal["private", "unlisted", "public"]], ...],
+    Form(
+        "login=privacy, commas between",
+        _by_channel(_read_privacy, "privacy", "somebody=unlisted"),
+        show=_show_by_channel,
+    ),
+]
+Category = Annotated[str, Form("number", _category)]
+ChannelCategories = Annotated[
+    tuple[tuple[str, str], ...],
+    Form("login=number, commas between", _by_channel(_category, "category", "somebody=22"), show=_show_by_channel),
+]
+Language = Annotated[str | None, Form("language", _language)]
+Size = Annotated[int, Form("bytes", parse_size, show=_show_size)]
 Program = Annotated[str | None, Form("path or name", _program)]
 Arguments = Annotated[
     tuple[str, ...],

@@ -21,6 +21,9 @@ ENV_FILE_VARIABLE = "VODKEEP_ENV_FILE"
 _LARGEST_FILE = 1_000_000  # bytes; a video named by mistake is refused instead of read
 _LONGEST_SHOWN = 80  # characters of a bad value that a sentence repeats
 
+# The rights with which YouTube lets a playlist be changed (developers.google.com/youtube/v3/docs/playlistItems/insert).
+_MANAGES = re.compile(r"/auth/youtube(?:\.force-ssl|partner)?(?:[\s,]|$)")
+
 # An unknown name that begins like ours is worth a warning even when it resembles nothing we know.
 _OWN_PREFIXES = (
     "BACKFILL_", "CAPTURE_", "CHAT_", "CIRCUIT_", "DOWNLOAD_", "PROCESSING_", "RATE_LIMIT_", "RETENTION_",
@@ -103,8 +106,10 @@ def _present(
 ) -> dict[str, str]:
     """Our variables that are set to something; white space around a value is no part of it."""
     present = {}
-    for name in variables:
+    for name, variable in variables.items():
         value = values.get(name, "").strip()
+        if variable.form.lines:
+            value = value.replace("\r\n", "\n").replace("\n", "\\n")
         if any(char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in value):
             problems.append(f"{name}{where} holds control characters or bytes that are not UTF-8.")
         elif value:
@@ -147,6 +152,13 @@ def _halves(values: Mapping[str, str]) -> list[str]:
         warnings.append("TWITCH_OAUTH_TOKEN is set without TWITCH_BOT_USERNAME, so chat is read anonymously.")
     if _is_on(values.get("YOUTUBE_UPLOAD_ENABLED")) and "YT_CLIENT_ID" not in values:
         warnings.append("YOUTUBE_UPLOAD_ENABLED is on without YT_CLIENT_ID, so nothing can be uploaded.")
+    scopes = values.get("YT_SCOPES") or next(each.default for each in declared_variables() if each.name == "YT_SCOPES")
+    for name in ("YOUTUBE_PLAYLIST", "YOUTUBE_PLAYLIST_CHANNELS"):
+        if name in values and not _MANAGES.search(scopes):
+            warnings.append(
+                f"{name} is set, but YT_SCOPES holds no right to change playlists; "
+                "add https://www.googleapis.com/auth/youtube to it."
+            )
     return warnings
 
 

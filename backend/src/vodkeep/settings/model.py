@@ -213,6 +213,9 @@ class StorageSettings(Group):
         "{channel}/{date} {title} [{id}]",
         "Folder of one broadcast inside DATA_DIR. `{id}` is required, because titles repeat.",
     )
+    media_server_files: forms.Switch = _variable(
+        "MEDIA_SERVER_FILES", "0", "Write `video.nfo` and artwork for Jellyfin and Kodi into every folder."
+    )
 
 
 class DatabaseSettings(Group):
@@ -360,6 +363,72 @@ class UploadSettings(Group):
         "BACKFILL_UPLOAD_DAILY_LIMIT",
         "10",
         "How many of those may be old broadcasts, so that new ones never queue behind them; 0 uploads new ones only.",
+    )
+    part_duration: forms.Interval = _variable(
+        "UPLOAD_PART_DURATION",
+        "12h",
+        "A longer broadcast is cut into parts, without loss. YouTube takes 12 hours.",
+    )
+    part_size: forms.Size = _variable(
+        "UPLOAD_PART_SIZE", "256GB", "A larger broadcast is cut into parts, without loss. YouTube takes 256 GB."
+    )
+
+
+class VideoSettings(Group):
+    """What YouTube is told about a broadcast."""
+
+    title: ClassVar[str] = "Videos"
+
+    title_template: forms.VideoTemplate = _variable(
+        "YOUTUBE_TITLE",
+        "{title}",
+        "Title of a video. Also known: `{channel}`, `{name}`, `{date}`, `{time}` and `{id}`.",
+        example="{date} {title} ({name})",
+    )
+    description_template: forms.DescriptionTemplate = _variable(
+        "YOUTUBE_DESCRIPTION",
+        "{description}\\n\\n{chapters}\\n\\n{provenance}",
+        "Description of a video; `\\n` ends a line. Also known: the placeholders of YOUTUBE_TITLE, `{url}`, `{duration}` "
+        "and `{parts}`.",
+    )
+    tags: forms.TagTemplates = _variable(
+        "YOUTUBE_TAGS",
+        "Twitch,{name}",
+        "Tags of a video, with the placeholders of YOUTUBE_TITLE. What does not fit into YouTube's 500 characters is "
+        "left out.",
+    )
+    playlist: forms.Playlist = _variable(
+        "YOUTUBE_PLAYLIST", None, "Playlist that videos are put into, by its id or the address of its page."
+    )
+    channel_playlists: forms.ChannelPlaylists = _variable(
+        "YOUTUBE_PLAYLIST_CHANNELS",
+        "",
+        "Channels with a playlist of their own instead of YOUTUBE_PLAYLIST.",
+        example="somebody=PLabcdefghijklm",
+    )
+    privacy: forms.Privacy = _variable(
+        "YOUTUBE_PRIVACY", "private", "Who can see a video: `private`, `unlisted` or `public`."
+    )
+    channel_privacies: forms.ChannelPrivacies = _variable(
+        "YOUTUBE_PRIVACY_CHANNELS",
+        "",
+        "Channels with a privacy of their own instead of YOUTUBE_PRIVACY.",
+        example="somebody=unlisted,another=public",
+    )
+    category: forms.Category = _variable(
+        "YOUTUBE_CATEGORY", "20", "Category of a video, by YouTube's number; 20 is Gaming."
+    )
+    channel_categories: forms.ChannelCategories = _variable(
+        "YOUTUBE_CATEGORY_CHANNELS",
+        "",
+        "Channels with a category of their own instead of YOUTUBE_CATEGORY.",
+        example="somebody=22",
+    )
+    made_for_kids: forms.Switch = _variable(
+        "YOUTUBE_MADE_FOR_KIDS", "0", "Declare videos as made for children, which the law may ask of you."
+    )
+    language: forms.Language = _variable(
+        "YOUTUBE_LANGUAGE", None, "Language of title, description and sound, such as `en` or `pt-BR`.", example="en"
     )
 
 
@@ -518,6 +587,7 @@ class Settings(BaseSettings):
     web: WebSettings
     pipeline: PipelineSettings
     uploads: UploadSettings
+    videos: VideoSettings
     youtube: YouTubeSettings
     retention: RetentionSettings
     security: SecuritySettings

@@ -12,11 +12,11 @@ from vodkeep.publish.metadata import (
     PublishSubject,
     PublishTemplates,
     Stretch,
-    marker_of,
     render,
     spoken,
     tags_length,
 )
+from vodkeep.publish.publication import marker_of
 from vodkeep.publish.split import Part
 from vodkeep.publish.text import clean_line, clean_text, cut_bytes, cut_units, units
 
@@ -55,7 +55,7 @@ def test_a_part_says_which_it_is_and_leads_to_the_others() -> None:
     )
     assert rendering.metadata.title == "Playing something (2/2)"
     lines = rendering.metadata.description.splitlines()
-    assert lines[:2] == ["Part 2 of 2 of one broadcast.", "Part 1: https://youtu.be/aaa"]
+    assert lines[:2] == ["Part 2 of 2 of one broadcast.", "Part 1: https://www.youtube.com/watch?v=aaa"]
     assert "Without sound: 0m00s to 1m00s." in lines
     assert rendering.metadata.recorded_at == datetime(2026, 11, 23, 15, 37, tzinfo=UTC)
 

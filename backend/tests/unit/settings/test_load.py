@@ -96,6 +96,18 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("VOD_CATALOG_MAX", "250", lambda s: s.catalog.max_vods, 250),
         ("RETENTION_KEEP_DAYS", "0", lambda s: s.retention.keep_days, None),
         ("BACKFILL_UPLOAD_DAILY_LIMIT", "0", lambda s: s.uploads.backfill_daily_limit, 0),
+        ("UPLOAD_PART_DURATION", "90s", lambda s: s.uploads.part_duration, timedelta(seconds=90)),
+        ("UPLOAD_PART_SIZE", "256GB", lambda s: s.uploads.part_size, 256 * 10**9),
+        ("UPLOAD_PART_SIZE", "64MiB", lambda s: s.uploads.part_size, 64 * 1024 * 1024),
+        ("YOUTUBE_DESCRIPTION", r"{url}\n{date}", lambda s: s.videos.description_template, "{url}\n{date}"),
+        ("YOUTUBE_DESCRIPTION", "{url}\r\n{date}", lambda s: s.videos.description_template, "{url}\n{date}"),
+        ("YOUTUBE_TAGS", "Twitch, {name} ,", lambda s: s.videos.tags, ("Twitch", "{name}")),
+        ("YOUTUBE_PLAYLIST", "https://www.youtube.com/playlist?list=PLabcdefghijklm&si=x",
+         lambda s: s.videos.playlist, "PLabcdefghijklm"),
+        ("YOUTUBE_PRIVACY", "Public", lambda s: s.videos.privacy, "public"),
+        ("YOUTUBE_PRIVACY_CHANNELS", "One=unlisted,two = public", lambda s: s.videos.channel_privacies,
+         (("one", "unlisted"), ("two", "public"))),
+        ("YOUTUBE_LANGUAGE", "pt-BR", lambda s: s.videos.language, "pt-BR"),
         ("DATA_DIR", "/srv/vods", lambda s: s.database.url().database, "/srv/vods/vodkeep.db"),
         ("DATA_DIR", "~/vods", lambda s: s.storage.data_dir, Path.home() / "vods"),
         ("HTTP_ADDR", "127.0.0.1:0", lambda s: s.web.http_addr, HttpAddress("127.0.0.1", 0)),
@@ -233,6 +245,21 @@ def test_recording_into_a_vod_needs_all_three(missing: str, sentence: str) -> No
         ("FOLDER_TEMPLATE", "é" * 100 + "{id}", "at most 200 bytes."),
         ("YTDLP_ARGS", "--proxy 'http://h", "every quote closed."),
         ("YOUTUBE_UPLOAD_OWNERSHIP", "mine", "must be one of self, authorized."),
+        ("UPLOAD_PART_SIZE", "256", "must be a size in bytes such as"),
+        ("UPLOAD_PART_SIZE", "0GB", "must be a size in bytes such as"),
+        ("YOUTUBE_TITLE", "{title} {game}", "not {game}."),
+        ("YOUTUBE_TITLE", "{chapters}", "not {chapters}."),
+        ("YOUTUBE_TITLE", "{title!r}", "without : or ! inside the braces."),
+        ("YOUTUBE_DESCRIPTION", "{descripton}", "not {descripton}."),
+        ("YOUTUBE_DESCRIPTION", "{", "braces in pairs"),
+        ("YOUTUBE_TAGS", "a,{b}", "not {b}."),
+        ("YOUTUBE_PLAYLIST", "my list", "must be the id of a playlist of YouTube"),
+        ("YOUTUBE_PLAYLIST_CHANNELS", "one=x", 'has "one=x" in it, which must be the id of a playlist'),
+        ("YOUTUBE_PRIVACY", "hidden", "must be one of private, unlisted, public."),
+        ("YOUTUBE_PRIVACY_CHANNELS", "one", "must be channels with a privacy each"),
+        ("YOUTUBE_PRIVACY_CHANNELS", "one=public,One=private", "must name one privacy for one"),
+        ("YOUTUBE_CATEGORY", "Gaming", "must be the number of a category"),
+        ("YOUTUBE_LANGUAGE", "English", "must be a language such as"),
         ("DATA_DIR", "~nobody-of-that-name/x", "the user after ~ is not known"),
         ("DATA_DIR", "a\x00b", "DATA_DIR holds control characters"),
         ("DATA_DIR", "a\udcff", "bytes that are not UTF-8."),
@@ -332,6 +359,9 @@ def test_a_half_that_only_does_nothing_is_warned_about() -> None:
     assert "chat is read anonymously" in load_settings({"TWITCH_BOT_USERNAME": "bot_name"}).warnings[0]
     environ = {"YOUTUBE_UPLOAD_ENABLED": "1", "YOUTUBE_UPLOAD_OWNERSHIP": "self"}
     assert "nothing can be uploaded" in load_settings(environ).warnings[0]
+    assert "YT_SCOPES" in load_settings({"YOUTUBE_PLAYLIST": "PLabcdefghijklm", "YT_SCOPES": "a"}).warnings[0]
+    scope = "https://www.googleapis.com/auth/youtube"
+    assert load_settings({"YOUTUBE_PLAYLIST": "PLabcdefghijklm", "YT_SCOPES": scope}).warnings == ()
 
 
 def test_the_process_environment_is_not_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:
