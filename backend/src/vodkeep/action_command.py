@@ -1,4 +1,4 @@
-"""``vodkeep cancel``, ``retry``, ``reprocess``, ``priority``, ``skip-upload``, ``circuit reset``.
+"""``vodkeep cancel``, ``retry``, ``reprocess``, ``priority``, ``skip-upload``, ``describe``, ``circuit reset``.
 
 They do what the API does, with the same functions, in the database: it does not matter whether a service works on it.
 """
@@ -66,6 +66,12 @@ async def set_skip_upload(actions: Actions, item_id: str, asked: Asked, *, skip:
     """Have the item published or not."""
     item = await actions.adjust(item_id, asked, skip_upload=skip)
     return Outcome(item, "is not to be published" if item.skip_upload else "may be published")
+
+
+async def set_description(actions: Actions, item_id: str, asked: Asked, *, text: str) -> Outcome:
+    """Give the item a description of its own, or, with nothing, Twitch's."""
+    item = await actions.adjust(item_id, asked, description=text)
+    return Outcome(item, "has a description of its own" if text.strip() else "has the description of Twitch")
 
 
 async def ask(

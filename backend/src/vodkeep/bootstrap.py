@@ -68,6 +68,7 @@ from vodkeep.pipeline.live_watch import LiveWatch, WatchPolicy
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
+from vodkeep.pipeline.publish_plan import Previewer
 from vodkeep.pipeline.queue_watch import watch_queue
 from vodkeep.pipeline.reconcile import Reconciler
 from vodkeep.pipeline.recorder_note import RecorderNote, RecorderNotes
@@ -77,6 +78,8 @@ from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
+from vodkeep.publish.metadata import PublishTemplates
+from vodkeep.publish.split import Limits
 from vodkeep.settings import Settings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -269,6 +272,7 @@ def _build_service(
             chat=ChatReader(chat),
             emotes=replay,
             chats=ChatLibrary(database, chat, settings.storage.data_dir),
+            previewer=build_previewer(settings, database),
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
             archive_problem=mark.problem,
@@ -553,6 +557,35 @@ def build_chat_runner(
         rng=random.Random(),
         rounds=rounds,
     )
+
+
+def build_previewer(settings: Settings, database: Database) -> Previewer:
+    """What answers how an item would look on YouTube."""
+    return Previewer(database, settings.storage.data_dir, publish_templates(settings), part_limits(settings))
+
+
+def publish_templates(settings: Settings) -> PublishTemplates:
+    """What YouTube is told about every broadcast."""
+    videos = settings.videos
+    return PublishTemplates(
+        title=videos.title_template,
+        description=videos.description_template,
+        tags=videos.tags,
+        playlist=videos.playlist,
+        privacy=videos.privacy,
+        category_id=videos.category,
+        made_for_kids=videos.made_for_kids,
+        language=videos.language,
+        channel_playlists=dict(videos.channel_playlists),
+        channel_privacies=dict(videos.channel_privacies),
+        channel_categories=dict(videos.channel_categories),
+    )
+
+
+def part_limits(settings: Settings) -> Limits:
+    """The most that one video may be."""
+    uploads = settings.uploads
+    return Limits(round(uploads.part_duration.total_seconds() * 1000), uploads.part_size)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

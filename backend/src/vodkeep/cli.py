@@ -63,6 +63,9 @@ app.add_typer(emotes, name="emotes")
 chat = typer.Typer(help="The chats of items: as files, from files, without a person.", no_args_is_help=True)
 app.add_typer(chat, name="chat")
 
+publish = typer.Typer(help="What is published on YouTube.", no_args_is_help=True)
+app.add_typer(publish, name="publish")
+
 Items = Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items, or their addresses at Twitch.")]
 
 EnvFile = Annotated[
@@ -282,6 +285,42 @@ def skip_upload(
     from vodkeep import action_command as actions
 
     _ask(env_file, items, partial(actions.set_skip_upload, skip=not off), as_json)
+
+
+@app.command()
+def describe(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    text: Annotated[str | None, typer.Option("--text", help="The description.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A file with the description, in UTF-8.", dir_okay=False)
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Use Twitch's description again.")] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what YouTube is told about an item instead of Twitch's description."""
+    from vodkeep import action_command as actions
+
+    if (text is not None) + (file is not None) + clear != 1:
+        _refuse(SettingsError(["Give one of --text, --file and --clear."]))
+    if file is not None:
+        try:
+            text = file.read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            _refuse(SettingsError([f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}."]))
+    _ask(env_file, [item], partial(actions.set_description, text=text or ""), as_json)
+
+
+@publish.command("preview")
+def publish_preview(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show exactly what would be sent to YouTube; needs no account and sends nothing."""
+    from vodkeep.publish_command import show_preview
+
+    _look(env_file, lambda settings: show_preview(settings, item, Console(), as_json=as_json))
 
 
 @circuit.command("reset")

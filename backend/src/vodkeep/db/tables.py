@@ -150,6 +150,8 @@ vods = Table(
     Column("channel", Text, nullable=False),
     Column("title", Text, nullable=False, server_default=""),
     Column("description", Text, nullable=False, server_default=""),
+    # What YouTube is told instead of Twitch's description; NULL: nobody wrote anything.
+    Column("custom_description", Text, nullable=True),
     Column("thumbnail_url", Text, nullable=True),
     Column("date", UtcDateTime, nullable=True),
     Column("duration_seconds", Integer, nullable=True),

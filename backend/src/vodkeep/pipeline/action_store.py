@@ -10,13 +10,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
 from vodkeep.errors import RequestRefused
 from vodkeep.pipeline.model import HIGHEST_PRIORITY, RUNNING, Asked, Asker, DownloadState, QueueItem, Stage
 from vodkeep.pipeline.store import RESET, QueueStore
+from vodkeep.publish.metadata import LONGEST_DESCRIPTION
 
 CANCELED = "canceled"
 """The code of a cancel, in `vods.error_code` and in `events.code`."""
@@ -110,6 +111,24 @@ class ActionStore:
             return item
         sentence = "It is not to be published." if skip else "It may be published."
         return self._change(item, now, asked, {"skip_upload": int(skip)}, kind="upload", sentence=sentence)
+
+    def set_description(self, item_id: str, text: str, now: datetime, asked: Asked) -> QueueItem:
+        """What YouTube is told instead of Twitch's description; empty: Twitch's again.
+
+        What is on YouTube already stays as it is. Raises `RequestRefused` for more than `LONGEST_DESCRIPTION` bytes.
+        """
+        text = text.replace("\r\n", "\n").replace("\0", "").strip()
+        text = text.encode("utf-8", "replace").decode()
+        if len(text.encode()) > LONGEST_DESCRIPTION:
+            raise RequestRefused(f"A description has at most {LONGEST_DESCRIPTION} bytes of UTF-8.")
+        item = self._queue.lock(item_id)
+        known = select(vods.c.custom_description).where(vods.c.twitch_vod_id == item_id)
+        if (self._connection.execute(known).scalar_one() or "") == text:
+            return item
+        sentence = "It has a description of its own." if text else "It has the description of Twitch again."
+        return self._change(
+            item, now, asked, {"custom_description": text or None}, kind="description", sentence=sentence
+        )
 
     # --- how it is done ----------------------------------------------------------------------------------------------
 

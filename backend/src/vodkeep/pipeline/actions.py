@@ -73,9 +73,15 @@ class Actions:
         )
 
     async def adjust(
-        self, item_id: str, asked: Asked, *, priority: int | None = None, skip_upload: bool | None = None
+        self,
+        item_id: str,
+        asked: Asked,
+        *,
+        priority: int | None = None,
+        skip_upload: bool | None = None,
+        description: str | None = None,
     ) -> QueueItem:
-        """Set what is given, all of it or nothing; see `ActionStore.set_priority` and `ActionStore.set_skip_upload`."""
+        """Set what is given, all of it or nothing; see the ``set_`` methods of `ActionStore`."""
 
         def change(store: ActionStore, now: datetime) -> QueueItem:
             item = store.find(item_id)
@@ -83,6 +89,8 @@ class Actions:
                 item = store.set_priority(item_id, priority, now, asked)
             if skip_upload is not None:
                 item = store.set_skip_upload(item_id, skip_upload, now, asked)
+            if description is not None:
+                item = store.set_description(item_id, description, now, asked)
             return item
 
         return await self._change("adjust", item_id, asked, change)

@@ -86,8 +86,8 @@ def render(
 ) -> Rendering:
     """What YouTube is told about ``subject``, or about one ``part`` of it.
 
-    ``marker`` (`publication.marker_of`) is the description's last line, whatever else has to give way. ``links`` are YouTube's ids of the
-    parts that are there already, by number.
+    ``marker`` (`publication.marker_of`) is the description's last line, whatever else has to give way. ``links`` are
+    YouTube's ids of the parts that are there already, by number.
     """
     part = part if part is not None and part.parts > 1 else None
     notes: list[str] = []

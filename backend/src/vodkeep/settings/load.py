@@ -153,12 +153,12 @@ def _halves(values: Mapping[str, str]) -> list[str]:
     if _is_on(values.get("YOUTUBE_UPLOAD_ENABLED")) and "YT_CLIENT_ID" not in values:
         warnings.append("YOUTUBE_UPLOAD_ENABLED is on without YT_CLIENT_ID, so nothing can be uploaded.")
     scopes = values.get("YT_SCOPES") or next(each.default for each in declared_variables() if each.name == "YT_SCOPES")
-    for name in ("YOUTUBE_PLAYLIST", "YOUTUBE_PLAYLIST_CHANNELS"):
-        if name in values and not _MANAGES.search(scopes):
-            warnings.append(
-                f"{name} is set, but YT_SCOPES holds no right to change playlists; "
-                "add https://www.googleapis.com/auth/youtube to it."
-            )
+    warnings += [
+        f"{name} is set, but YT_SCOPES holds no right to change playlists; "
+        "add https://www.googleapis.com/auth/youtube to it."
+        for name in ("YOUTUBE_PLAYLIST", "YOUTUBE_PLAYLIST_CHANNELS")
+        if name in values and not _MANAGES.search(scopes)
+    ]
     return warnings
 
 

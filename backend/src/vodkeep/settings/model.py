@@ -388,8 +388,8 @@ class VideoSettings(Group):
     description_template: forms.DescriptionTemplate = _variable(
         "YOUTUBE_DESCRIPTION",
         "{description}\\n\\n{chapters}\\n\\n{provenance}",
-        "Description of a video; `\\n` ends a line. Also known: the placeholders of YOUTUBE_TITLE, `{url}`, `{duration}` "
-        "and `{parts}`.",
+        "Description of a video; `\\n` ends a line. Also known: the placeholders of YOUTUBE_TITLE, `{url}`, "
+        "`{duration}` and `{parts}`.",
     )
     tags: forms.TagTemplates = _variable(
         "YOUTUBE_TAGS",

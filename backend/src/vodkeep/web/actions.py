@@ -14,6 +14,7 @@ from starlette.responses import Response
 from vodkeep.errors import DatabaseUnavailable, UnknownItem
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.model import HIGHEST_PRIORITY, Asked, Asker, QueueItem
+from vodkeep.publish.metadata import LONGEST_DESCRIPTION
 from vodkeep.telemetry.correlation import current_corr
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented
@@ -51,11 +52,16 @@ class Change(_Request):
 
     priority: Priority | None = None
     skip_upload: bool | None = Field(default=None, description="Never publish it.")
+    custom_description: str | None = Field(
+        default=None,
+        max_length=LONGEST_DESCRIPTION,
+        description="What YouTube is told instead of Twitch's description; empty: Twitch's again.",
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Change:
-        if self.priority is None and self.skip_upload is None:
-            raise ValueError("give priority, skip_upload, or both")
+        if self.priority is None and self.skip_upload is None and self.custom_description is None:
+            raise ValueError("give priority, skip_upload or custom_description")
         return self
 
 
@@ -140,8 +146,14 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
 
     @router.patch("/vods/{vod_id}", response_model=Vod, responses=_REFUSALS)
     async def change(vod_id: VodId, body: Change) -> Response:
-        """Change the priority of a broadcast, or whether it is published; what is not named stays."""
-        await actions.adjust(_possible(vod_id), _asked(Asker.API), priority=body.priority, skip_upload=body.skip_upload)
+        """Change the priority of a broadcast, whether it is published, or with which words; what is not named stays."""
+        await actions.adjust(
+            _possible(vod_id),
+            _asked(Asker.API),
+            priority=body.priority,
+            skip_upload=body.skip_upload,
+            description=body.custom_description,
+        )
         return await answer(vod_id)
 
     @router.post("/circuit/reset", response_model=Closed, responses=documented(401, 403, 413, 415, 422, 503))

@@ -17,6 +17,7 @@ from vodkeep.clock import Clock
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.chat_library import ChatLibrary
+from vodkeep.pipeline.publish_plan import Previewer
 from vodkeep.settings import PipelineSettings, WebSettings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -31,6 +32,7 @@ from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
 from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
 from vodkeep.web.pages import load_assets, page_routes
+from vodkeep.web.publication_preview import preview_routes
 from vodkeep.web.reading import StatusReader
 from vodkeep.web.schema import LiveProgress, Work, retry_config_of
 from vodkeep.web.status import status_routes
@@ -61,6 +63,7 @@ class WebDeps:
     chat: ChatReader
     emotes: EmoteReplay
     chats: ChatLibrary
+    previewer: Previewer
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
     archive_problem: Callable[[], str | None] = lambda: None  # why DATA_DIR is not the archive; may block
@@ -96,6 +99,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock),
         emote_routes(deps.reader, deps.emotes, deps.clock),
         chat_export_routes(deps.chats),
+        preview_routes(deps.previewer),
         action_routes(deps.actions, deps.reader, deps.work),
         form_routes(deps.actions, deps.reader),
         media_routes(deps.reader, deps.data_dir, deps.log),

@@ -79,6 +79,7 @@ class StoredVod:
     channel: str
     title: str
     description: str
+    custom_description: str | None
     date: datetime | None
     duration_seconds: int | None
     state: DownloadState
@@ -364,6 +365,7 @@ def _select_vods() -> Select[Any]:
         vods.c.channel,
         vods.c.title,
         vods.c.description,
+        vods.c.custom_description,
         vods.c.date,
         vods.c.duration_seconds,
         vods.c.download_state,
@@ -396,6 +398,7 @@ def _vod(row: RowMapping) -> StoredVod:
         channel=row["channel"],
         title=row["title"],
         description=row["description"],
+        custom_description=row["custom_description"],
         date=row["date"],
         duration_seconds=row["duration_seconds"],
         state=DownloadState(row["download_state"]),

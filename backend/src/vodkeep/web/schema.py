@@ -305,6 +305,7 @@ class VodDetail(Vod):
     """A broadcast with its timeline, oldest event first."""
 
     description: str
+    custom_description: str | None = Field(description="What YouTube is told instead; null: nobody wrote anything.")
     created_at: datetime
     rendition: str | None = Field(
         description="The name of what was taken of Twitch's; null as long as there is nothing."
@@ -474,6 +475,7 @@ def vod_detail_of(
         if manifest is not None
         else None,
         description=vod.description,
+        custom_description=vod.custom_description,
         created_at=vod.created_at,
         events=[
             TimelineEvent(

@@ -17,6 +17,7 @@ import structlog
 
 from support.clock import FakeClock
 from support.web_site import Serve, Site
+from vodkeep.bootstrap import build_previewer
 from vodkeep.chat.database import chat_database
 from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.vault.files import ImageFiles
@@ -78,6 +79,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 actions=Actions(used, clock, get_logger("vod_process"), stop=_nothing_runs, wake=lambda: None),
                 chat=ChatReader(chat_database(used)),
                 chats=ChatLibrary(used, chat_database(used), data_dir),
+                previewer=build_previewer(settings, used),
                 emotes=EmoteReplay(chat_database(used), ImageFiles(data_dir), get_logger("chat_emotes")),
             ),
             **changes,

@@ -670,6 +670,7 @@ async def test_the_openapi_document_describes_every_route(serve_site: Serve) -> 
         "/api/v1/vods/{vod_id}/chat/search",
         "/api/v1/chat/search",
         "/api/v1/vods/{vod_id}/chat/emotes",
+        "/api/v1/vods/{vod_id}/publication/preview",
         "/api/v1/vods/{vod_id}/chat/export",
         "/api/v1/emotes/{image_hash}",
         "/api/v1/vods/{vod_id}/cancel",

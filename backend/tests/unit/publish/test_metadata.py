@@ -19,6 +19,7 @@ from vodkeep.publish.metadata import (
 from vodkeep.publish.publication import marker_of
 from vodkeep.publish.split import Part
 from vodkeep.publish.text import clean_line, clean_text, cut_bytes, cut_units, units
+from vodkeep.settings.forms import DESCRIPTION_PLACEHOLDERS, VIDEO_PLACEHOLDERS
 
 MARKER = marker_of("2301", 1, 1)
 SUBJECT = PublishSubject(
@@ -197,3 +198,13 @@ def test_a_cut_in_bytes_fits() -> None:
 def test_what_youtube_refuses_is_replaced() -> None:
     assert clean_text("<b>\r\nx\t\x07y\u2028z\ud800") == "‹b›\nx y\nz"
     assert clean_line(" a \n b ") == "a b"
+
+
+def test_every_placeholder_that_the_settings_know_is_filled() -> None:
+    everywhere = "".join(f"{{{name}}}" for name in VIDEO_PLACEHOLDERS)
+    described = " ".join(f"{{{name}}}" for name in DESCRIPTION_PLACEHOLDERS)
+    templates = PublishTemplates(everywhere, described, (everywhere,))
+    metadata = render(templates, SUBJECT, marker="M", part=Part(1, 2, 0, 60_000)).metadata
+    assert metadata.title == "Playing somethingsomebodySomeBody2026-11-2314:372301 (1/2)"
+    assert "1m00s Part 1 of 2 of one broadcast." in metadata.description
+    assert not set("{}") & set(metadata.title + metadata.description + metadata.tags[0])

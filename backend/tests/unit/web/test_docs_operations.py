@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.clock import FakeClock
+from vodkeep.bootstrap import build_previewer
 from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.vault.files import ImageFiles
 from vodkeep.chat.vault.replay import EmoteReplay
@@ -85,6 +86,7 @@ def test_every_route_is_documented_and_no_other() -> None:
             actions=Actions(database, FakeClock(), get_logger("vod_process"), stop=_never, wake=lambda: None),
             chat=ChatReader(database),
             chats=ChatLibrary(database, database, Path()),
+            previewer=build_previewer(settings, database),
             emotes=EmoteReplay(database, ImageFiles(Path()), get_logger("chat_emotes")),
         )
     )

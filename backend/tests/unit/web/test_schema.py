@@ -26,6 +26,7 @@ VOD = StoredVod(
     channel="otter",
     title="A title",
     description="",
+    custom_description=None,
     date=NOW,
     duration_seconds=3600,
     state=DownloadState.DOWNLOADING,

@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("title", sa.Text(), nullable=False, server_default=""),
         sa.Column("description", sa.Text(), nullable=False, server_default=""),
+        sa.Column("custom_description", sa.Text(), nullable=True),
         sa.Column("thumbnail_url", sa.Text(), nullable=True),
         sa.Column("date", time, nullable=True),
         sa.Column("duration_seconds", sa.Integer(), nullable=True),
