@@ -211,7 +211,10 @@ def _look(connection: Connection, broadcast: Broadcast) -> _State:
     sessions = SessionStore(connection).of_item(broadcast.vod_id)
     # The last word of a session that is still being recorded is as far as it goes.
     recorded = [
-        (session.start_ms, session.ended_ms if session.ended_ms is not None else session.last_ms or session.start_ms)
+        (
+            _recorded_from(session),
+            session.ended_ms if session.ended_ms is not None else session.last_ms or session.start_ms,
+        )
         for session in sessions
         if session.source is Source.LIVE
     ]
@@ -220,6 +223,11 @@ def _look(connection: Connection, broadcast: Broadcast) -> _State:
     heard = [(start - broadcast.start_ms, end - broadcast.start_ms) for start, end in within(present, recorded)]
     read = load_read(connection, broadcast.vod_id)
     return _State(sessions, within([*heard, *read], [(0, broadcast.duration_ms)]))
+
+
+def _recorded_from(session: Session) -> int:
+    """A stream that was noticed late has only so much of what came before."""
+    return session.start_ms if session.recorded_from_ms is None else session.recorded_from_ms
 
 
 def _load_presence(connection: Connection, channel: str, start_ms: int, end_ms: int) -> list[Stretch]:

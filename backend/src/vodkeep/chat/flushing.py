@@ -147,9 +147,13 @@ class Flusher:
         self._catch_up()
         before = self._routes.get(channel)
         besides = [before] if before is not None and before.id != session.id else []
-        messages = [each for each in self._pre_roll(channel, since_ms) if each.sent_ms >= session.start_ms]
+        earlier = self._pre_roll(channel, since_ms)
+        if len(earlier) == _MOST_PRE_ROLL:
+            since_ms = max(since_ms, min(each.sent_ms for each in earlier))
+        messages = [each for each in earlier if each.sent_ms >= session.start_ms]
         with self._in_doubt(), self._database.unit_of_work() as unit:
             written = self._writer.write(unit.connection, session, messages, merge=True, besides=besides)
+            SessionStore(unit.connection).note_beginning(session.id, max(since_ms, session.start_ms))
             unit.commit()
         self._writer.remember(written)
         self._count(channel, written.rows)

@@ -36,6 +36,7 @@ class Session:
     fts_upto_id: int
     revision: int = 0  # grows with every change of its messages
     index_due: int = 0  # 1: the search index may lack some of them
+    recorded_from_ms: int | None = None  # what was sent before was not recorded; None: nobody has begun to
 
     @property
     def start_ms(self) -> int:
@@ -126,6 +127,14 @@ class SessionStore:
             update(chat_session)
             .where(chat_session.c.id == session_id)
             .values(vod_id=vod_id, vod_offset_ms=vod_offset_ms)
+        )
+
+    def note_beginning(self, session_id: int, from_ms: int) -> None:
+        """A recorder has what was sent from ``from_ms`` on; an earlier word on it stays."""
+        self._connection.execute(
+            update(chat_session)
+            .where(chat_session.c.id == session_id, chat_session.c.recorded_from_ms.is_(None))
+            .values(recorded_from_ms=from_ms)
         )
 
     def end(self, session_id: int, at_ms: int) -> None:

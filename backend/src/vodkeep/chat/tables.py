@@ -37,6 +37,8 @@ chat_session = Table(
     Column("state", Text, nullable=False, server_default="recording"),  # or "ended"
     Column("ended_ms", BigInteger, nullable=True),
     Column("last_ms", BigInteger, nullable=True),  # `sent_ms` of its latest message
+    # What was sent before was not recorded, though a recorder was in the channel; NULL: nobody has begun to.
+    Column("recorded_from_ms", BigInteger, nullable=True),
     Column("messages", BigInteger, nullable=False, server_default=text("0")),
     # Grows with every transaction that adds, changes or removes messages of it.
     Column("revision", BigInteger, nullable=False, server_default=text("0")),

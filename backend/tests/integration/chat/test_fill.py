@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from sqlalchemy import text
@@ -108,6 +108,24 @@ async def test_only_the_gaps_are_asked_for_and_nothing_comes_twice(chat_database
     assert numbers(chat_database) == list(range(600))
     [session] = load_sessions(chat_database, ITEM.vod_id)
     assert session.stream_id == "4242"
+
+
+async def test_what_came_before_a_stream_was_noticed_is_not_recorded(chat_database: Database) -> None:
+    """Though somebody was in the channel all the time."""
+    record(chat_database, 0, 600)
+    with chat_database.unit_of_work() as unit:
+        store = SessionStore(unit.connection)
+        session = store.by_stream("lumen", "4242")
+        assert session is not None
+        store.note_beginning(session.id, START_MS + 240_000)
+        store.note_beginning(session.id, START_MS + 300_000)
+        unit.commit()
+    shelf = Shelf()
+    filled = await filler(chat_database, shelf).fill(ITEM)
+    assert shelf.asked == [(0, 240_000), (594_000, 600_000)]
+    assert filled.completeness == 1.0
+    unread = await filler(chat_database, None).fill(replace(ITEM, vod_id="2600000002"))
+    assert unread.completeness == pytest.approx(355 / 600)
 
 
 async def test_a_recording_is_laid_to_the_picture(chat_database: Database) -> None:

@@ -133,6 +133,30 @@ async def test_the_first_messages_of_a_stream_that_is_noticed_late(chat_database
     assert stored_ids(chat_database) == ids(2, 5)
 
 
+async def test_from_when_on_a_stream_is_recorded_is_written_down_once(
+    chat_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = a_session(chat_database, "late", base_ms=base_of(START_MS - 3_600_000), stream_id="1")
+    early = a_session(chat_database, "early", stream_id="2")
+    busy = a_session(chat_database, "busy", base_ms=base_of(START_MS - 3_600_000), stream_id="3")
+    async with recording_of(chat_database, tmp_path) as recording:
+        await recording.begin("late", late)
+        await recording.begin("early", early)
+        noted = reload(chat_database, late).recorded_from_ms
+        assert noted is not None
+        # Some time has passed on our clock since the stream's beginning.
+        assert 0 <= noted - (START_MS - flushing.PRE_ROLL_MS) < 600_000
+        assert reload(chat_database, early).recorded_from_ms == START_MS
+
+        monkeypatch.setattr(flushing, "_MOST_PRE_ROLL", 2)
+        await recording.lines([privmsg(number, channel="busy") for number in (1, 2, 3)], START_MS)
+        await recording.begin("busy", busy)
+        assert reload(chat_database, busy).recorded_from_ms == START_MS + 2
+    async with recording_of(chat_database, tmp_path, "next") as recording:
+        await recording.begin("late", late)
+    assert reload(chat_database, late).recorded_from_ms == noted
+
+
 async def test_each_channel_and_each_stream_has_its_own(chat_database: Database, tmp_path: Path) -> None:
     first, other = a_session(chat_database), a_session(chat_database, "other")
     async with recording_of(chat_database, tmp_path) as recording:

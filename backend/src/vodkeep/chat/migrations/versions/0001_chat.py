@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False, server_default="recording"),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_ms", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_from_ms", sa.BigInteger(), nullable=True),
         sa.Column("messages", sa.BigInteger(), nullable=False, server_default=zero),
         sa.Column("revision", sa.BigInteger(), nullable=False, server_default=zero),
         sa.Column("fts_upto_id", sa.BigInteger(), nullable=False, server_default=zero),
