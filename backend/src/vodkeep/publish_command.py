@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from vodkeep.bootstrap import build_previewer, need_kept_database
+from vodkeep.bootstrap import build_previewer
 from vodkeep.catalog.model import item_id_from
+from vodkeep.opening import need_kept_database
 from vodkeep.printing import say
 from vodkeep.publish.chapters import timestamp
 from vodkeep.settings import Settings
