@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sqlalchemy import insert, select
 
 from support.mp4_media import make_fragments, make_movie
 from support.web_site import Serve, add_vod, problem
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import channels, events, vods
+from vodkeep.errors import UnknownItem
 from vodkeep.keep.manifest import MANIFEST_NAME, ChapterEntry, LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.publish_plan import load_publish_item
+from vodkeep.publish_command import show_preview
+from vodkeep.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -139,3 +145,21 @@ def test_the_folder_of_another_item_is_not_shown(database: Database, data_dir: P
     keep(database, data_dir, replace(MANIFEST, video_id="7"))
     with database.unit_of_work(write=False) as unit:
         assert load_publish_item(unit, "2301", data_dir).folder is None
+
+
+async def test_the_command_prints_the_same(database: Database, data_dir: Path) -> None:
+    keep(database, data_dir)
+    dsn = database.url.render_as_string(hide_password=False).replace("postgresql+psycopg", "postgres")
+    settings = load_settings({"DATA_DIR": str(data_dir), "DB_DSN": dsn, "YOUTUBE_TITLE": "{date} {title}"})
+    printed = Console(file=io.StringIO(), width=40)
+    assert await show_preview(settings, "https://www.twitch.tv/videos/2301", printed, as_json=False) == 0
+    told = printed.file.getvalue()  # type: ignore[attr-defined]
+    assert "\nTitle: 2026-11-23 A ‹b›title‹/b›\n" in told
+    assert "\n  Vodkeep 2301/1.1\n" in told
+    assert told.endswith("Thumbnail: thumbnail.jpg\n")
+    as_json = Console(file=io.StringIO(), width=40)
+    assert await show_preview(settings, "2301", as_json, as_json=True) == 0
+    (video,) = json.loads(as_json.file.getvalue())["videos"]  # type: ignore[attr-defined]
+    assert video["title"] == "2026-11-23 A ‹b›title‹/b›"
+    with pytest.raises(UnknownItem):
+        await show_preview(settings, "9", as_json, as_json=False)
