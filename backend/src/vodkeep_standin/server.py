@@ -34,6 +34,8 @@ from vodkeep_standin.helix.videos import ROUTES as VIDEO_ROUTES
 from vodkeep_standin.irc.server import IrcServer
 from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
+from vodkeep_standin.oauth.consent import ROUTES as CONSENT_ROUTES
+from vodkeep_standin.oauth.google import ROUTES as GOOGLE_ROUTES
 from vodkeep_standin.oauth.tokens import ROUTES as OAUTH_ROUTES
 from vodkeep_standin.scenario.builtin import scenario_named
 from vodkeep_standin.scenario.model import Scenario, Stream, Video
@@ -54,6 +56,8 @@ RESOURCES: list[Route] = [
     *STREAM_ROUTES,
     *EMOTE_ROUTES,
     *OAUTH_ROUTES,
+    *CONSENT_ROUTES,
+    *GOOGLE_ROUTES,
     *GQL_ROUTES,
     *USHER_ROUTES,
     # Pictures first: their paths have as many elements as a segment's.
@@ -103,6 +107,10 @@ class Standin:
             "TWITCH_CLIENT_SECRET": self.scenario.client_secret,
             "TWITCH_API_URL": f"{self.http_url}/helix",
             "TWITCH_AUTH_URL": f"{self.http_url}/oauth2",
+            "YT_CLIENT_ID": self.scenario.google_client_id,
+            "YT_CLIENT_SECRET": self.scenario.google_client_secret,
+            "YT_AUTH_URL": f"{self.http_url}/o/oauth2/v2/auth",
+            "YT_TOKEN_URL": self.http_url,
             "TWITCH_GQL_URL": f"{self.http_url}/gql",
             "TWITCH_IRC_URL": self.irc.url,
             "TWITCH_CDN_URL": self.http_url,

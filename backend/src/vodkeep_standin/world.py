@@ -19,6 +19,7 @@ from vodkeep_standin.edge.window import Window, visible_window
 from vodkeep_standin.helix.budget import PointBucket
 from vodkeep_standin.media.cache import MediaCache
 from vodkeep_standin.media.model import Media
+from vodkeep_standin.oauth.account_tokens import AccountTokens
 from vodkeep_standin.scenario.chat import ChatLine, ChatScript, VideoChat
 from vodkeep_standin.scenario.model import Channel, Scenario, Stream, Video
 
@@ -53,6 +54,14 @@ class World:
         """Address of the plain HTTP port, without a slash at the end."""
         self.random = random.Random(scenario.seed)
         self.app_tokens: dict[str, AppToken] = {}
+        self.google_tokens = AccountTokens(
+            clock, random.Random(f"google-{scenario.seed}"), account="kept", access_lifetime_s=3599, prefix="ya29."
+        )
+        """What was granted at Google; the YouTube API asks here whether a bearer token is good."""
+        self.twitch_tokens = AccountTokens(
+            clock, random.Random(f"twitch-{scenario.seed}"), account=scenario.chat_account, access_lifetime_s=14_124
+        )
+        """What people granted at Twitch."""
         self.budgets: dict[str, PointBucket] = {}
         self.grants: dict[str, Grant] = {}
         self.said: dict[str, list[tuple[datetime, ChatLine]]] = {}

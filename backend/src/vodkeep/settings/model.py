@@ -86,6 +86,16 @@ class TwitchSettings(Group):
     auth_url: forms.WebUrl = _variable(
         "TWITCH_AUTH_URL", "https://id.twitch.tv/oauth2", "Base address of Twitch's token service."
     )
+    redirect_uri: forms.RedirectUrl = _variable(
+        "TWITCH_REDIRECT_URI",
+        None,
+        "Where Twitch sends you back after consent, the same text as in the Twitch console; it ends with "
+        "`/api/v1/accounts/twitch/callback`. Connecting with a code on the device needs none.",
+        example="http://localhost:8080/api/v1/accounts/twitch/callback",
+    )
+    scopes: forms.Scopes = _variable(
+        "TWITCH_SCOPES", "chat:read", "Rights asked for when a Twitch account is connected: to read chat."
+    )
     gql_url: forms.WebUrl = _variable(
         "TWITCH_GQL_URL", "https://gql.twitch.tv/gql", "Address of the interface behind Twitch's web player."
     )
@@ -440,13 +450,25 @@ class YouTubeSettings(Group):
     client_id: forms.Identifier = _variable("YT_CLIENT_ID", None, "OAuth client of your Google project.")
     client_secret: forms.Secret = _variable("YT_CLIENT_SECRET", None, "Belongs to YT_CLIENT_ID.", secret=True)
     redirect_uri: forms.RedirectUrl = _variable(
-        "YT_REDIRECT_URI", None, "Where Google sends you back after consent; the same text as in the Google console."
+        "YT_REDIRECT_URI",
+        None,
+        "Where Google sends you back after consent; the same text as in the Google console. It ends with "
+        "`/api/v1/accounts/youtube/callback`.",
+        example="http://localhost:8080/api/v1/accounts/youtube/callback",
     )
     scopes: forms.Scopes = _variable(
         "YT_SCOPES",
         "https://www.googleapis.com/auth/youtube.upload https://www.googleapis.com/auth/youtube.readonly",
         "Rights asked for: to upload, and to see whether an upload was processed, which deleting local files waits "
         "for.",
+    )
+    auth_url: forms.WebUrl = _variable(
+        "YT_AUTH_URL",
+        "https://accounts.google.com/o/oauth2/v2/auth",
+        "Address of Google's consent page; tests point it elsewhere.",
+    )
+    token_url: forms.WebUrl = _variable(
+        "YT_TOKEN_URL", "https://oauth2.googleapis.com", "Base address of Google's token service."
     )
 
 
@@ -479,9 +501,21 @@ class SecuritySettings(Group):
         secret=True,
     )
 
+    encryption_key_old: forms.EncryptionKey = _variable(
+        "ENCRYPTION_KEY_OLD",
+        None,
+        "The key before ENCRYPTION_KEY, while keys are changed: tokens encrypted with it can still be read, until "
+        "`vodkeep tokens migrate` has encrypted them anew.",
+        secret=True,
+    )
+
     def encryption_key_bytes(self) -> bytes | None:
         """The 32 bytes of the key, or ``None`` without one."""
         return None if self.encryption_key is None else forms.decode_key(self.encryption_key.get_secret_value())
+
+    def old_encryption_key_bytes(self) -> bytes | None:
+        """The 32 bytes of the key before, or ``None`` without one."""
+        return None if self.encryption_key_old is None else forms.decode_key(self.encryption_key_old.get_secret_value())
 
 
 class LogSettings(Group):

@@ -145,6 +145,10 @@ class Scenario:
     chat_account: str = "keepbot"
     """Login of the account that may read chat with ``chat_token``."""
     chat_token: str = "st4ndin0ch4t0t0k3n0for0vodkeep"  # noqa: S105 - of a pretended account
+    google_client_id: str = "standin.apps.googleusercontent.com"
+    google_client_secret: str = "GOCSPX-st4ndin0s3cr3t0for0vk"  # noqa: S105 - of a pretended application
+    registered_redirects: frozenset[str] | None = None
+    """Where the applications may send people back to; ``None`` takes any address."""
     rate_limit_points: int = 800
     """Helix points per minute and client."""
     emotes: EmoteCatalog = field(default_factory=EmoteCatalog)
@@ -162,6 +166,10 @@ class Scenario:
             videos={video.id: video for video in videos},
             **rest,
         )
+
+    def may_return_to(self, redirect: str) -> bool:
+        """Whether the applications are registered with this redirect, character for character."""
+        return self.registered_redirects is None or redirect in self.registered_redirects
 
     def channel_by_id(self, channel_id: str) -> Channel | None:
         """The channel with this broadcaster id."""

@@ -18,6 +18,7 @@ SECRETS = {
     "ADMIN_TOKEN": "s3cr3t-admin-token",
     "YT_CLIENT_SECRET": "s3cr3t-youtube-client",
     "ENCRYPTION_KEY": "c3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3M=",
+    "ENCRYPTION_KEY_OLD": "dHR0dHR0dHR0dHR0dHR0dHR0dHR0dHR0dHR0dHR0dHQ=",
     "DB_DSN": "postgres://keeper:s3cr3t-database@db:5432/vodkeep",
     "YTDLP_ARGS": "--username me --password 's3cr3t ytdlp' --proxy http://me:s3cr3t-proxy@proxy:3128 --no-color",
 }
