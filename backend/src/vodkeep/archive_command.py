@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import anyio
 import anyio.to_thread
-from aiohttp import ClientSession
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import (
@@ -29,7 +28,9 @@ from rich.progress import Progress as Bars
 
 from vodkeep.bootstrap import (
     build_archivist,
+    build_chat_keeper,
     build_chat_runner,
+    build_item_keeper,
     build_runner,
     retry_policy,
 )
@@ -39,6 +40,8 @@ from vodkeep.catalog.exchange import open_session
 from vodkeep.catalog.model import BroadcasterId, Video, VodId, video_id_from
 from vodkeep.catalog.store import CatalogStore
 from vodkeep.chat.database import CHAT, chat_database
+from vodkeep.chat.vault.addresses import AllowedAddresses
+from vodkeep.chat.vault.client import open_vault_client
 from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
@@ -47,6 +50,7 @@ from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
 from vodkeep.errors import SettingsError
 from vodkeep.opening import claim_database, prepare_data_dir
 from vodkeep.pipeline.action_store import ActionStore
+from vodkeep.pipeline.chat_runner import ChatStage
 from vodkeep.pipeline.fleet.leased import RunLeases
 from vodkeep.pipeline.identity import ArchiveMark
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, Job, QueueItem, Stage
@@ -131,18 +135,34 @@ class _Archive:
         """Do the work here, unless a service on the same PostgreSQL is at it."""
         await anyio.to_thread.run_sync(migrate.upgrade, self._database)
         chat = chat_database(self._database)
-        await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
-        if chat is not self._database:
+        try:
+            await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
+            return await self._keep(chat)
+        finally:
             chat.dispose()
+
+    async def _keep(self, chat: Database) -> int:
         await anyio.to_thread.run_sync(self._mark.claim, self._database, self._clock.now())
         if not self._database.is_sqlite and await self._service_is_alive():
             return await self.hand_over()
-        async with open_session() as session:
+        async with (
+            open_session() as session,
+            open_vault_client(AllowedAddresses(self._settings.emotes.base_urls)) as outside,
+        ):
             archivist = build_archivist(self._settings, self._clock, session, self._mark, self._resolve_once)
             item = await self._ensure_row(archivist.resolver)
+            keeper = build_chat_keeper(
+                self._settings,
+                self._clock,
+                self._database,
+                chat,
+                session,
+                self._mark,
+                build_item_keeper(self._settings, self._clock, chat, session, outside),
+            )
             retry = replace(retry_policy(self._settings), cooldown=_PAUSE)
             runner = build_runner(
-                self._settings, self._clock, self._database, archivist, retry=retry, heeds_breaker=False
+                self._settings, self._clock, self._database, archivist, keeper, retry=retry, heeds_breaker=False
             )
             seen = _Seen("starting", 0, None)
 
@@ -157,7 +177,7 @@ class _Archive:
                 item = await self._attempt_until_settled(runner, item)
                 if item.download_state is DownloadState.DOWNLOADED and item.stage is Stage.CHAT:
                     seen = replace(seen, words="fetching the chat")
-                    item = await self._keep_chat(session, item)
+                    item = await self._keep_chat(keeper, item)
             if item.download_state is DownloadState.DONE:
                 await archivist.tidy(self._id)
         if item.download_state in _UNSETTLED and not self._database.is_sqlite and await self._service_is_alive():
@@ -204,19 +224,13 @@ class _Archive:
             await self._clock.sleep(wait.total_seconds())
         return item
 
-    async def _keep_chat(self, session: ClientSession, item: QueueItem) -> QueueItem:
+    async def _keep_chat(self, keeper: ChatStage, item: QueueItem) -> QueueItem:
         """One attempt at the chat: what cannot be had of it now keeps nobody waiting."""
         once = replace(retry_policy(self._settings), max_attempts=1)
-        chat = chat_database(self._database)
-        try:
-            runner = build_chat_runner(
-                self._settings, self._clock, self._database, chat, session, self._mark, retry=once, rounds=1
-            )
-            async with self._permit(Job(Stage.CHAT, self._id, item.channel)) as permitted:
-                if permitted:
-                    await runner.run(item)
-        finally:
-            chat.dispose()
+        runner = build_chat_runner(self._settings, self._clock, self._database, keeper, retry=once, rounds=1)
+        async with self._permit(Job(Stage.CHAT, self._id, item.channel)) as permitted:
+            if permitted:
+                await runner.run(item)
         found = await self._database.run(lambda unit: QueueStore(unit.connection).find(self._id), write=False)
         assert found is not None
         return found

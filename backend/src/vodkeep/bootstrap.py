@@ -58,7 +58,7 @@ from vodkeep.pipeline.breaker import BreakerPolicy
 from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.pipeline.chat_login import ChatLogin
 from vodkeep.pipeline.chat_recorder import ChatRecorder, KeptRecorder, NoRecorder, note_of
-from vodkeep.pipeline.chat_runner import ROUNDS, ChatRunner
+from vodkeep.pipeline.chat_runner import ROUNDS, ChatRunner, ChatStage
 from vodkeep.pipeline.chat_stage import ChatKeeper
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import UploadLimits
@@ -171,28 +171,13 @@ def _build_service(
     circuits = Circuits(log=get_logger("vod_process"), metrics=metrics)
     mark = ArchiveMark(settings.storage.data_dir)
     archivist = build_archivist(settings, clock, session, mark)
-    runner = build_runner(settings, clock, database, archivist, metrics=metrics, circuits=circuits)
-    helix = HelixClient(
-        session,
-        credentials=app_credentials(settings),
-        api_url=settings.twitch.api_url,
-        auth_url=settings.twitch.auth_url,
-        clock=clock,
-        rng=rng,
-        log=get_logger("twitch_helix"),
-    )
+    helix = build_helix(settings, session, clock, rng)
     vault = build_vault(settings, chat, outside, helix, clock, rng) if settings.emotes.enabled else None
     replay = EmoteReplay(chat, ImageFiles(settings.storage.data_dir), get_logger("chat_emotes"))
-    chat_runner = build_chat_runner(
-        settings,
-        clock,
-        database,
-        chat,
-        session,
-        mark,
-        metrics=metrics,
-        emotes=None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes")),
-    )
+    emotes = None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes"))
+    keeper = build_chat_keeper(settings, clock, database, chat, session, mark, emotes)
+    runner = build_runner(settings, clock, database, archivist, keeper, metrics=metrics, circuits=circuits)
+    chat_runner = build_chat_runner(settings, clock, database, keeper, metrics=metrics)
     catalog = CatalogService(
         database,
         helix,
@@ -410,6 +395,19 @@ def _spelled(roles: frozenset[Role]) -> str:
     return ",".join(role for role in Role if role in roles)
 
 
+def build_helix(settings: Settings, session: aiohttp.ClientSession, clock: Clock, rng: random.Random) -> HelixClient:
+    """The client of Twitch's API."""
+    return HelixClient(
+        session,
+        credentials=app_credentials(settings),
+        api_url=settings.twitch.api_url,
+        auth_url=settings.twitch.auth_url,
+        clock=clock,
+        rng=rng,
+        log=get_logger("twitch_helix"),
+    )
+
+
 def build_vault(
     settings: Settings, chat: Database, outside: VaultClient, helix: HelixClient, clock: Clock, rng: random.Random
 ) -> Vault:
@@ -432,6 +430,17 @@ def build_vault(
         rng,
         get_logger("chat_emotes"),
     )
+
+
+def build_item_keeper(
+    settings: Settings, clock: Clock, chat: Database, session: aiohttp.ClientSession, outside: VaultClient
+) -> ItemKeeper | None:
+    """What writes an item's emotes, for who keeps a single item; ``None`` when emotes are switched off."""
+    if not settings.emotes.enabled:
+        return None
+    rng, log = random.Random(), get_logger("chat_emotes")
+    vault = build_vault(settings, chat, outside, build_helix(settings, session, clock, rng), clock, rng)
+    return ItemKeeper(vault, EmoteReplay(chat, ImageFiles(settings.storage.data_dir), log), log)
 
 
 def build_archivist(
@@ -491,6 +500,7 @@ def build_runner(
     clock: Clock,
     database: Database,
     archivist: Archivist,
+    chat: ChatStage,
     *,
     metrics: PipelineMetrics | None = None,
     circuits: Circuits | None = None,
@@ -510,25 +520,21 @@ def build_runner(
         retry=retry or retry_policy(settings),
         breaker=BreakerPolicy(settings.pipeline.breaker_threshold, settings.pipeline.breaker_cooldown),
         rng=random.Random(),
-        chats=True,
+        chat=chat,
         heeds_breaker=heeds_breaker,
     )
 
 
-def build_chat_runner(
+def build_chat_keeper(
     settings: Settings,
     clock: Clock,
     database: Database,
     chat: Database,
     session: aiohttp.ClientSession,
     mark: ArchiveMark,
-    *,
-    metrics: PipelineMetrics | None = None,
-    retry: RetryPolicy | None = None,
-    rounds: int = ROUNDS,
-    emotes: ItemKeeper | None = None,
-) -> ChatRunner:
-    """The runner of the chat stage; ``chat`` is the database of chat."""
+    emotes: ItemKeeper | None,
+) -> ChatKeeper:
+    """The chat stage's work; ``chat`` is the database of chat."""
     log = get_logger("vod_chat")
     comments = CommentsClient(
         session,
@@ -538,7 +544,7 @@ def build_chat_runner(
         rng=random.Random(),
         log=log,
     )
-    keeper = ChatKeeper(
+    return ChatKeeper(
         database,
         chat,
         comments if settings.chat.vod_import else None,
@@ -547,11 +553,24 @@ def build_chat_runner(
         log=log,
         emotes=emotes,
     )
+
+
+def build_chat_runner(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    chat: ChatStage,
+    *,
+    metrics: PipelineMetrics | None = None,
+    retry: RetryPolicy | None = None,
+    rounds: int = ROUNDS,
+) -> ChatRunner:
+    """The runner of the chat stage."""
     return ChatRunner(
         database=database,
-        chat=keeper,
+        chat=chat,
         clock=clock,
-        log=log,
+        log=get_logger("vod_chat"),
         metrics=metrics or NoMetrics(),
         retry=retry or retry_policy(settings),
         rng=random.Random(),

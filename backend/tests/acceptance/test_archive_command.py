@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -24,6 +25,7 @@ def test_a_vod_is_kept_and_the_second_time_nothing_is_fetched(home_of: HomeOf, d
     assert (done.returncode, done.stderr) == (0, ""), done
     assert f"Kept: {home.folder(ids.PLAIN)}" in done.stdout
     check_kept(home, ids.PLAIN)
+    assert json.loads((home.folder(ids.PLAIN) / "emotes.json").read_bytes())["vod_id"] == ids.PLAIN
     assert home.leftovers() == []
     assert home.standin.requests.entries("/helix/*") == home.standin.requests.entries("/oauth2/*") == []
 
@@ -84,8 +86,11 @@ def test_a_vod_with_a_hole_is_not_a_success(home_of: HomeOf) -> None:
     done = home.archive(ids.MISSING_SEGMENT, DOWNLOAD_MAX_ATTEMPTS="1")
     assert done.returncode == 1, done
     assert "What could be captured:" in done.stdout
-    assert (home.folder(ids.MISSING_SEGMENT) / "video.mp4").exists()
-    assert home.vod(ids.MISSING_SEGMENT)["processed"] == 0
+    folder, row = home.folder(ids.MISSING_SEGMENT), home.vod(ids.MISSING_SEGMENT)
+    assert (folder / "video.mp4").exists()
+    assert (folder / "chat.ndjson.zst").exists()
+    assert (row["processed"], row["chat_completeness"]) == (0, 1.0)
+    assert row["chat_messages"] == home.manifest(ids.MISSING_SEGMENT)["chat"]["messages"]
 
 
 def test_beside_a_service_it_is_handed_over(home_of: HomeOf) -> None:

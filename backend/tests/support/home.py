@@ -227,7 +227,7 @@ def check_kept(home: Home, video_id: str) -> Any:
     assert (row["processing_error"], row["error_code"], row["completeness"]) == (None, None, 1.0), row
     folder = home.folder(video_id)
     assert row["downloaded_path"] == str(folder.relative_to(home.data_dir) / "video.mp4")
-    # Only chat in which somebody said something has emotes, and `vodkeep archive` leaves them to the service.
+    # Only chat in which somebody said something has emotes.
     names = sorted(path.name for path in folder.iterdir() if path.name != "emotes.json")
     assert names == ["chat.ndjson.zst", "manifest.json", "thumbnail.jpg", "video.mp4"]
     assert row["chat_completeness"] == 1.0, row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -18,6 +18,7 @@ from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import DatabaseUnavailable, Incomplete, PermanentError, VodkeepError
 from vodkeep.pipeline.breaker import Breaker, BreakerPolicy, Verdict, after_attempt, renew_probe, take_probe
+from vodkeep.pipeline.chat_runner import ChatStage, KeptChat
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.health_store import AVG_DOWNLOAD_MS, AVG_TOTAL_MS, HealthStore
 from vodkeep.pipeline.metrics import PipelineMetrics
@@ -56,6 +57,7 @@ class CapturedItem:
     duration_ms: int
     completeness: float  # 0..1, exactly 1.0 only without any hole in the ledger
     cut_short_by: PermanentError | None = None  # why no more of it can ever be had
+    chat: KeptChat | None = None  # what lies beside it, if that was seen to already
 
 
 class CaptureStage(Protocol):
@@ -130,7 +132,7 @@ class CaptureRunner:
         breaker: BreakerPolicy,
         rng: random.Random,
         publishes: bool = False,
-        chats: bool = False,  # whether somebody sees to the chat of what was captured
+        chat: ChatStage | None = None,  # what sees to the chat of what was captured; nobody does without
         heeds_breaker: bool = True,  # else it also runs while the breaker is open, for a person who waits
     ) -> None:
         self._database = database
@@ -143,7 +145,7 @@ class CaptureRunner:
         self._breaker = breaker
         self._rng = rng
         self._publishes = publishes
-        self._chats = chats
+        self._chat = chat
         self._heeds_breaker = heeds_breaker
         self._live: dict[str, _Live] = {}
 
@@ -263,12 +265,32 @@ class CaptureRunner:
                     confirm=partial(self._confirm, claim),
                     accept_holes=accept_holes,
                 )
+                if ending.completeness < 1.0:
+                    ending = replace(ending, chat=await self._keep_chat(claim, ending))
             except FenceLost:
                 pass
             except Exception as error:  # noqa: BLE001 - an ending is a value here
                 ending = error
             tasks.cancel_scope.cancel()
         return ending
+
+    async def _keep_chat(self, claim: Claim, part: CapturedItem) -> KeptChat | None:
+        """What there is of the chat of a broadcast of which only a part lies in its folder.
+
+        Such an item is parked and never comes to the stage of chat; a person decides when it is tried again.
+        """
+        if self._chat is None:
+            return None
+        item, confirm = replace(claim.item, downloaded_path=part.path), partial(self._confirm, claim)
+        try:
+            return await self._chat.keep(item, confirm=confirm, last_chance=True)
+        except FenceLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it costs the picture nothing
+            cause = leaf(error)
+            trace = None if isinstance(cause, VodkeepError) else cause
+            self._log.warning("chat is not complete", vod_id=claim.item_id, error=str(cause), exc_info=trace)
+            return None
 
     def _confirm(self, claim: Claim) -> None:
         """Return if the claim is still good, else raise `FenceLost`; waits while the database is away.
@@ -363,7 +385,7 @@ class CaptureRunner:
                 size_bytes=captured.bytes,
                 completeness=captured.completeness,
                 publish=self._publishes,
-                chat=self._chats,
+                chat=self._chat is not None,
             )
             before, after = self._count_attempt(health, channel, Verdict.WORKS, now, probe=probe)
             health.average_in(AVG_DOWNLOAD_MS, elapsed_s * 1000, now, channel=channel)
@@ -417,7 +439,15 @@ class CaptureRunner:
                 rng=self._rng,
             )
             if part is not None:
-                store.note_part(claim, now, path=part.path, size_bytes=part.bytes, completeness=part.completeness)
+                store.note_part(
+                    claim,
+                    now,
+                    path=part.path,
+                    size_bytes=part.bytes,
+                    completeness=part.completeness,
+                    chat_completeness=part.chat.completeness if part.chat is not None else None,
+                    chat_messages=part.chat.messages if part.chat is not None else None,
+                )
             store.save_setback(claim, now, setback)
             before, after = self._count_attempt(health, channel, setback.verdict, now, probe=probe)
             return setback, before, after, store.depth()

@@ -598,8 +598,22 @@ class QueueStore:
             case _:
                 raise ValueError(f"an attempt never ends in {setback.state}")
 
-    def note_part(self, claim: Claim, now: datetime, *, path: str, size_bytes: int, completeness: float) -> None:
-        """A broadcast with holes lies in its folder; what that means for the item is a setback's to say."""
+    def note_part(
+        self,
+        claim: Claim,
+        now: datetime,
+        *,
+        path: str,
+        size_bytes: int,
+        completeness: float,
+        chat_completeness: float | None = None,
+        chat_messages: int | None = None,
+    ) -> None:
+        """A broadcast with holes lies in its folder; what that means for the item is a setback's to say.
+
+        ``None`` leaves what is known of the chat as it is.
+        """
+        chat = {"chat_completeness": chat_completeness, "chat_messages": chat_messages}
         changed = self._connection.execute(
             update(vods)
             .where(*_fence(claim))
@@ -609,6 +623,7 @@ class QueueStore:
                 download_total=size_bytes,
                 progress_updated_at=now,
                 completeness=completeness,
+                **{name: value for name, value in chat.items() if value is not None},
             )
         )
         if changed.rowcount != 1:
