@@ -18,6 +18,7 @@ import pytest
 import urllib3
 from anyio.from_thread import start_blocking_portal
 
+from vodkeep.capture.resolve import TWITCH_FIRST
 from vodkeep_standin.scenario.model import Scenario
 from vodkeep_standin.server import Standin, running_standin
 
@@ -69,7 +70,7 @@ def run_ytdlp(
     }
     program = Path(sys.executable).with_name("yt-dlp")
     return subprocess.run(
-        [str(program), "--ignore-config", "--no-cache-dir", *standin.ytdlp_args(), *arguments],
+        [str(program), "--ignore-config", "--no-cache-dir", *TWITCH_FIRST, *standin.ytdlp_args(), *arguments],
         env=environment,
         cwd=cwd,
         capture_output=True,

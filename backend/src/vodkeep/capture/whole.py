@@ -22,7 +22,7 @@ import av.error
 from vodkeep.capture.ffmetadata import write_ffmetadata
 from vodkeep.capture.model import Phase, Progress
 from vodkeep.capture.mp4_labels import Movie
-from vodkeep.capture.resolve import SITE_URL, error_for
+from vodkeep.capture.resolve import SITE_URL, TWITCH_FIRST, error_for
 from vodkeep.capture.tool_messages import classify_tool_output
 from vodkeep.capture.tools import ToolCommand
 from vodkeep.child import run_child
@@ -152,6 +152,7 @@ def _command(
         *program.argv,
         # A person's own configuration file must not change what an archive holds.
         "--ignore-config",
+        *TWITCH_FIRST,
         "--no-playlist",
         "--no-mtime",
         *("--format", f'b*[format_id="{format_id}"]' if named else "b/bv*+ba/ba"),
