@@ -492,7 +492,14 @@ def build_archivist(
         ),
     )
     library = Library(settings.storage.data_dir, settings.storage.folder_template)
-    return Archivist(capture=capture, library=library, clock=clock, log=log, require_archive=mark.require)
+    return Archivist(
+        capture=capture,
+        library=library,
+        clock=clock,
+        log=log,
+        require_archive=mark.require,
+        media_server_files=settings.storage.media_server_files,
+    )
 
 
 def build_runner(

@@ -63,6 +63,9 @@ app.add_typer(emotes, name="emotes")
 chat = typer.Typer(help="The chats of items: as files, from files, without a person.", no_args_is_help=True)
 app.add_typer(chat, name="chat")
 
+library = typer.Typer(help="The folders of kept items.", no_args_is_help=True)
+app.add_typer(library, name="library")
+
 publish = typer.Typer(help="What is published on YouTube.", no_args_is_help=True)
 app.add_typer(publish, name="publish")
 
@@ -321,6 +324,20 @@ def publish_preview(
     from vodkeep.publish_command import show_preview
 
     _look(env_file, lambda settings: show_preview(settings, item, Console(), as_json=as_json))
+
+
+@library.command("check")
+def library_check(
+    write: Annotated[
+        bool, typer.Option("--write", help="First write the files for media servers where they are missing or old.")
+    ] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what Jellyfin and Kodi would not take for what it is; needs no database."""
+    from vodkeep.library_command import check_library
+
+    _look(env_file, lambda settings: check_library(settings, Console(), write=write, as_json=as_json))
 
 
 @circuit.command("reset")

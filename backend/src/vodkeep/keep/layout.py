@@ -28,6 +28,7 @@ def item_folder(template: str, *, channel: str, date: datetime | None, title: st
     values = {
         "channel": safe_name(channel) or "unknown",
         "date": date.date().isoformat() if date is not None else "undated",
+        "year": f"{date.year:04}" if date is not None else "undated",
         "title": safe_name(title) or "untitled",
         "id": safe_name(video_id),
     }

@@ -21,7 +21,7 @@ from vodkeep.capture.service import THUMBNAIL_NAME, VIDEO_NAME, Captured, Captur
 from vodkeep.capture.workfolder import WORK_DIR_NAME, WorkFolder
 from vodkeep.clock import Clock
 from vodkeep.disk import disk_errors
-from vodkeep.errors import Incomplete, PermanentError
+from vodkeep.errors import Incomplete, PermanentError, TransientError
 from vodkeep.keep.library import Library, LibraryItem, describe_file
 from vodkeep.keep.manifest import (
     CHAT_NAME,
@@ -30,9 +30,11 @@ from vodkeep.keep.manifest import (
     FileEntry,
     LedgerEntry,
     Manifest,
+    ManifestError,
     StreamEntry,
     write_manifest,
 )
+from vodkeep.keep.media_server import write_media_server_files
 from vodkeep.pipeline.model import QueueItem
 from vodkeep.pipeline.stages import CapturedItem
 from vodkeep.telemetry.log import Logger
@@ -49,8 +51,13 @@ class Archivist:
         clock: Clock,
         log: Logger,
         require_archive: Callable[[], None],
+        media_server_files: bool = False,
     ) -> None:
-        """``require_archive`` raises `ArchiveAway` when the library is not where it was; it may block."""
+        """``require_archive`` raises `ArchiveAway` when the library is not where it was; it may block.
+
+        With ``media_server_files`` an item in its place gets a description and pictures for media servers.
+        """
+        self._media_server_files = media_server_files
         self._require_archive = require_archive
         self._capture = capture
         self._library = library
@@ -93,6 +100,7 @@ class Archivist:
         with folder.hold():
             kept = await anyio.to_thread.run_sync(self._find_kept, item, folder, report_phase, confirm)
             if kept is not None and kept.is_whole:
+                await anyio.to_thread.run_sync(self._add_files, kept.item, confirm)
                 return _captured_item(kept.item, None)
             captured = await self._capture.capture(
                 folder,
@@ -102,6 +110,7 @@ class Archivist:
             )
             # A matter of milliseconds beside the hours before, and a thread is not cut off half way.
             placed = await anyio.to_thread.run_sync(self._place, item, folder, captured, kept, confirm)
+            await anyio.to_thread.run_sync(self._add_files, placed, confirm)
             return _captured_item(placed, captured.cut_short_by)
 
     @property
@@ -119,6 +128,17 @@ class Archivist:
             return sorted(path.name for path in (self._library.root / WORK_DIR_NAME).iterdir() if path.is_dir())
         except FileNotFoundError:
             return []
+
+    def _add_files(self, item: LibraryItem, confirm: Callable[[], None]) -> None:
+        """Write the files for media servers, without which an item is no less whole."""
+        if not self._media_server_files:
+            return
+        try:
+            write_media_server_files(self._library.root / item.path, confirm=confirm)
+        except (OSError, ManifestError, TransientError) as error:
+            self._log.warning(
+                "files for media servers are not written", vod_id=item.manifest.video_id, error=str(error)
+            )
 
     def _find_kept(
         self, item: QueueItem, folder: WorkFolder, report_phase: Callable[[Phase], None], confirm: Callable[[], None]

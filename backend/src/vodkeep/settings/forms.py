@@ -26,7 +26,7 @@ from vodkeep.durations import format_duration, parse_duration
 from vodkeep.quality import Quality, parse_quality
 from vodkeep.settings.dsn import MASK, mask_address, parse_dsn
 
-FOLDER_PLACEHOLDERS = ("channel", "date", "title", "id")
+FOLDER_PLACEHOLDERS = ("channel", "date", "year", "title", "id")
 VIDEO_PLACEHOLDERS = ("title", "channel", "name", "date", "time", "id")
 DESCRIPTION_PLACEHOLDERS = (*VIDEO_PLACEHOLDERS, "description", "chapters", "provenance", "url", "duration", "parts")
 

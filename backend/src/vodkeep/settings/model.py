@@ -221,7 +221,8 @@ class StorageSettings(Group):
     folder_template: forms.FolderTemplate = _variable(
         "FOLDER_TEMPLATE",
         "{channel}/{date} {title} [{id}]",
-        "Folder of one broadcast inside DATA_DIR. `{id}` is required, because titles repeat.",
+        "Folder of one broadcast inside DATA_DIR, with `{channel}`, `{date}`, `{year}`, `{title}` and `{id}`, which is "
+        "required, because titles repeat.",
     )
     media_server_files: forms.Switch = _variable(
         "MEDIA_SERVER_FILES", "0", "Write `video.nfo` and artwork for Jellyfin and Kodi into every folder."
