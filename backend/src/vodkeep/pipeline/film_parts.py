@@ -30,10 +30,11 @@ _SHIFT_TOLERANCE_S = 0.002
 
 @dataclass(frozen=True, slots=True)
 class FilmLength:
-    """What decides whether a film has to be split."""
+    """What decides whether a film can be published, and has to be split."""
 
     duration_ms: int
     size_bytes: int
+    has_picture: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class _Stretch:
 def measure_film(video: Path) -> FilmLength:
     """Length and size of a film; blocking. Raises `PermanentError` (``film_damaged``) and `OSError`."""
     with _opened(video) as (_, movie):
-        return FilmLength(movie.duration_us // 1000, movie.size)
+        has_picture = any(not _is_sound(track) for track in movie.tracks)
+        return FilmLength(movie.duration_us // 1000, movie.size, has_picture)
 
 
 def read_cut_points(video: Path) -> list[CutPoint]:
@@ -87,9 +89,10 @@ async def cut_part(video: Path, part: Part, target: Path, *, ffmpeg: str) -> Non
     """Write one part of the film as ``target``, which appears whole, durable and proven, or not at all.
 
     Proven is, from both indexes, that each track has exactly the packets of its stretch, in their order, with their
-    sizes, times and key frames; the stretches of all parts share no packet and leave none out. One that is there
-    already is proven and kept. The edges of the part have to be those of a plan over `read_cut_points`. Raises what
-    `cut_film` raises, `PermanentError` (``film_damaged``), and `TransientError` (``split_failed``).
+    sizes, times and key frames, and, of samples taken all over it, their bytes; the stretches of all parts share no
+    packet and leave none out. One that is there already is proven and kept. The edges of the part have to be those of
+    a plan over `read_cut_points`. Raises what `cut_film` raises, `PermanentError` (``film_damaged``), and
+    `TransientError` (``split_failed``).
     """
     stretches = await anyio.to_thread.run_sync(_find_stretches, video, part)
     if await anyio.to_thread.run_sync(target.exists):
@@ -247,11 +250,17 @@ def _compare(
             raise _unproven(f"its {stretch.kind} packets are others")
         if not np.array_equal(here.sync, there.sync):
             raise _unproven("its key frames are others")
+        if any(_bytes_of(whole, there, place) != _bytes_of(descriptor, here, place) for place in (0, len(here) - 1)):
+            raise _unproven(f"its {stretch.kind} packets have other bytes")
         apart = _shown_s(original, there) - _shown_s(track, here)
         shift = float(apart[0]) if shift is None else shift
         if np.abs(apart - shift).max() > _SHIFT_TOLERANCE_S:
             raise _unproven(f"its {stretch.kind} packets come at other times")
     return shift or 0.0
+
+
+def _bytes_of(descriptor: int, samples: Samples, place: int) -> bytes:
+    return os.pread(descriptor, int(samples.sizes[place]), int(samples.offsets[place]))
 
 
 def _unproven(reason: str) -> TransientError:

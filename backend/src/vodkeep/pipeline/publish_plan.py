@@ -107,7 +107,7 @@ def _with_manifest(subject: PublishSubject, manifest: Manifest) -> PublishSubjec
 def plan_item(item: PublishItem, limits: Limits) -> tuple[Part, ...]:
     """The parts of the item: those that were decided, else as few as the limits allow; blocking.
 
-    Raises `CannotSplit`, and `PermanentError` (``film_damaged``) for a film that cannot be read.
+    Raises `CannotSplit`, and `PermanentError`: ``film_damaged`` when the film cannot be read, ``no_picture``.
     """
     if item.planned:
         return item.planned
@@ -115,6 +115,12 @@ def plan_item(item: PublishItem, limits: Limits) -> tuple[Part, ...]:
         return (Part(1, 1, 0, item.subject.duration_ms),)
     video = item.folder / VIDEO_NAME
     length = measure_film(video)
+    if not length.has_picture:
+        raise PermanentError(
+            "YouTube takes no broadcast without a picture, and of this one only the sound is kept.",
+            code="no_picture",
+            remedy="Mark it with vodkeep skip-upload.",
+        )
     points = read_cut_points(video) if is_too_much(length.duration_ms, length.size_bytes, limits) else []
     starts = [chapter.start_ms for chapter in item.subject.chapters]
     return tuple(plan_parts(length.duration_ms, length.size_bytes, starts, points, limits))

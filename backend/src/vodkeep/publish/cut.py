@@ -75,5 +75,6 @@ def _stream(bound: Bounds) -> tuple[str, ...]:
         outside.append(f"lt(dts*tb\\,{bound.start_s:.9f})")
     if bound.end_s is not None:
         outside.append(f"gte(dts*tb\\,{bound.end_s:.9f})")
-    drop = (f"-bsf:{letter}", f"noise=drop={'+'.join(outside)}") if outside else ()
+    # The filter can also damage packets, which is what it was made for; by amount=0 it damages none.
+    drop = (f"-bsf:{letter}", f"noise=amount=0:drop={'+'.join(outside)}") if outside else ()
     return ("-map", f"0:{letter}:0", *drop)

@@ -105,6 +105,18 @@ async def test_a_cut_that_lost_a_packet_is_no_part(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("part.mp4*"))
 
 
+async def test_a_cut_that_damages_packets_is_no_part(tmp_path: Path) -> None:
+    video = from_the_engine(tmp_path / "whole")
+    harmful = tmp_path / "harmful"
+    harmful.write_text(
+        f"#!/bin/sh\nfor last; do :; done\nexec {FFMPEG} -v error -y -i '{video}' -c copy "
+        '-map 0:v -map 0:a -bsf:a noise=amount=1 -f mp4 "$last"\n'
+    )
+    harmful.chmod(0o755)
+    with pytest.raises(TransientError, match="audio packets have other bytes"):
+        await cut_part(video, Part(1, 1, 0, 12_000), tmp_path / "part.mp4", ffmpeg=str(harmful))
+
+
 async def test_ffmpegs_own_words_are_told(tmp_path: Path) -> None:
     video = from_the_engine(tmp_path / "whole")
     broken = tmp_path / "broken"

@@ -7,13 +7,17 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import anyio.to_thread
 import pytest
 from rich.console import Console
 from sqlalchemy import insert, select
+from typer.testing import CliRunner
 
 from support.mp4_media import make_fragments, make_movie
 from support.web_site import Serve, add_vod, problem
+from vodkeep import cli
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import channels, events, vods
 from vodkeep.errors import UnknownItem
@@ -130,12 +134,20 @@ async def test_what_is_not_kept_or_damaged_has_its_words_all_the_same(
     keep(database, data_dir)
     (data_dir / "otter" / "2301" / "video.mp4").write_bytes(b"nothing")
     add_vod(database, "2302")
+    sound = replace(MANIFEST, video_id="2303")
+    folder = data_dir / "otter" / "2303"
+    folder.mkdir()
+    make_movie(folder / "video.mp4", make_fragments(None, "aac", seconds=12).samples())
+    (folder / MANIFEST_NAME).write_text(write_manifest(sound), "utf-8")
+    add_vod(database, "2303", downloaded_path="otter/2303/video.mp4")
     async with serve_site() as site:
         damaged = await site.json(PREVIEW)
+        heard = await site.json("/api/v1/vods/2303/publication/preview")
         pending = await site.json("/api/v1/vods/2302/publication/preview")
         async with site.get("/api/v1/vods/9/publication/preview") as answer:
             await problem(answer, 404, "unknown_vod")
     assert "cannot be published because" in damaged["notes"][0]
+    assert "takes no broadcast without a picture" in heard["notes"][0]
     assert pending["kept"] is False
     assert pending["videos"][0]["end_ms"] == 3_600_000
     assert "It is not kept yet" in pending["notes"][0]
@@ -163,3 +175,33 @@ async def test_the_command_prints_the_same(database: Database, data_dir: Path) -
     assert video["title"] == "2026-11-23 A ‹b›title‹/b›"
     with pytest.raises(UnknownItem):
         await show_preview(settings, "9", as_json, as_json=False)
+
+
+async def test_a_description_is_given_from_the_command_line(
+    database: Database, data_dir: Path, tmp_path: Path, log_stream: io.StringIO
+) -> None:
+    add_vod(database, "2301")
+    text = tmp_path / "words.txt"
+    text.write_text("\ufeffFrom a file.\n", "utf-8")
+    dsn = database.url.render_as_string(hide_password=False).replace("postgresql+psycopg", "postgres")
+    environment = {"DATA_DIR": str(data_dir), "DB_DSN": dsn}
+
+    def describe(*arguments: str) -> tuple[int, str]:
+        done = CliRunner(env=environment).invoke(cli.app, ["describe", "2301", *arguments])
+        return done.exit_code, done.output
+
+    def written() -> Any:
+        with database.unit_of_work(write=False) as unit:
+            return unit.connection.execute(select(vods.c.custom_description)).scalar_one()
+
+    assert await anyio.to_thread.run_sync(describe, "--file", str(text)) == (
+        0,
+        "2301 has a description of its own.\n",
+    )
+    assert written() == "From a file."
+    assert await anyio.to_thread.run_sync(describe, "--clear") == (0, "2301 has the description of Twitch.\n")
+    assert written() is None
+    code, told = await anyio.to_thread.run_sync(describe, "--text", "a", "--clear")
+    assert (code, told) == (2, "Give one of --text, --file and --clear.\n")
+    code, told = await anyio.to_thread.run_sync(describe, "--file", str(tmp_path / "none"))
+    assert (code, "cannot be read: No such file" in told) == (2, True)
