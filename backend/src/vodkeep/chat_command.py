@@ -91,7 +91,7 @@ async def erase_person(settings: Settings, clock: Clock, options: EraseOptions, 
         console.print_json(json.dumps(_as_object(done, options)))
     else:
         _tell(done, options, console)
-    return 1 if done.unreadable else 0
+    return 1 if done.unreadable or not done.is_purged else 0
 
 
 def _tell(done: Erasure, options: EraseOptions, console: Console) -> None:
@@ -111,6 +111,12 @@ def _tell(done: Erasure, options: EraseOptions, console: Console) -> None:
         say(console, "What they said until now does not come in again. Copies made elsewhere, backups too, are yours.")
     for path in done.unreadable:
         say(console, f"{path} cannot be read: look into it by hand, or reprocess its item and erase again.")
+    if not done.is_purged:
+        say(
+            console,
+            "The file of the chat database could not be written anew, so that words may still stand in unused parts of"
+            " it: see that its disk has room for another copy, and run this again.",
+        )
 
 
 def _as_object(done: Erasure, options: EraseOptions) -> dict[str, object]:
@@ -124,6 +130,7 @@ def _as_object(done: Erasure, options: EraseOptions) -> dict[str, object]:
         "files": tally.files,
         "journal_lines": tally.journal_lines,
         "unreadable": list(done.unreadable),
+        "purged": done.is_purged,
     }
 
 

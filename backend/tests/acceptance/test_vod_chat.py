@@ -104,7 +104,8 @@ def test_a_person_is_erased_while_the_service_runs(home_of: HomeOf) -> None:
     )
     login, before = busiest["login"], count(home)
     answer = command(home, "chat", "erase", "--user", login, "--json")
-    assert json.loads(answer.stdout)["messages"] == busiest["n"], answer.stderr
+    told = json.loads(answer.stdout)
+    assert (told["messages"], told["purged"]) == (busiest["n"], True), answer.stderr
     assert count(home) == before - busiest["n"]
     assert login not in json.dumps(lines_of(home))
     exported = command(home, "chat", "export", ids.PLAIN, "--format", "txt")

@@ -156,6 +156,12 @@ def forget(connection: Connection, numbers: Sequence[int]) -> None:
             )
 
 
+def compact(connection: Connection) -> None:
+    """Drop what was forgotten, of which FTS5 keeps the words until it merges its segments; the caller commits."""
+    if connection.dialect.name == "sqlite" and exists(connection):
+        connection.exec_driver_sql(f"INSERT INTO {TABLE}({TABLE}) VALUES ('optimize')")
+
+
 _FORGET_ON_SQLITE = f"""
 INSERT INTO {TABLE}({TABLE}, rowid, body, chatter_id)
 SELECT 'delete', m.id, m.body, m.chatter_id FROM chat_message m JOIN chat_session s ON s.id = m.id >> 32

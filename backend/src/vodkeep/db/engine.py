@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -168,6 +168,27 @@ class Database:
     def dispose(self) -> None:
         """Close the connections that are not in use; the database can be used again afterwards."""
         self._engine.dispose()
+
+    def purge(self) -> bool:
+        """Write the SQLite file anew, without a trace of what was deleted; ``False`` when its log may still hold some.
+
+        That is so while somebody goes on reading what was before. Blocking, and for as long as it takes to copy the
+        file, for which there must be room twice; writers wait meanwhile. Raises ``DatabaseUnavailable``.
+        """
+        assert self.is_sqlite
+        try:
+            with self._turn(write=True), closing(self._engine.raw_connection()) as pooled:
+                connection = pooled.driver_connection
+                assert connection is not None
+                connection.execute("PRAGMA query_only=OFF")
+                connection.execute("VACUUM")
+                (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            unavailable = self._unavailable(error, write=True)
+            if unavailable is None:
+                raise
+            raise unavailable from error
+        return not is_busy
 
     def _ping(self) -> None:
         deadline = time.monotonic() + PING_LIMIT_S

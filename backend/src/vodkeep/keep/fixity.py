@@ -81,10 +81,13 @@ def compare_checksum(entry: FileEntry, found: str) -> FileProblem | None:
     return FileProblem(entry.name, "has another checksum than the manifest says") if found != entry.checksum else None
 
 
-def find_folders(library: Path) -> Iterator[PurePosixPath]:
-    """The folders below ``library`` with a manifest, relative to it; hidden folders (work, tools) are left out."""
+def find_folders(library: Path, *, hidden: bool = False) -> Iterator[PurePosixPath]:
+    """The folders below ``library`` with a manifest, relative to it.
+
+    Hidden folders (work, tools) are left out, unless what was replaced and what is not in its place yet count, too.
+    """
     for root, folders, files in os.walk(library):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         if MANIFEST_NAME in files:
             folders.clear()
             yield PurePosixPath(Path(root).relative_to(library))

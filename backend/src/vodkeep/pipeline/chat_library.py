@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import update
 
-from vodkeep.chat import ndjson
+from vodkeep.chat import ndjson, search_index
 from vodkeep.chat.erase import Person, Tally, concerns, erase_journals, erase_rows, find_person, scrubbed
 from vodkeep.chat.erasure import ErasureStore
 from vodkeep.chat.files import UnreadableFile, compressed, write_chat
@@ -22,7 +22,7 @@ from vodkeep.chat.walk import Placed, load_sessions, walk
 from vodkeep.chat.zstd import ZstdError, ZstdFile
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.tables import vods
-from vodkeep.errors import RequestRefused, UnknownItem
+from vodkeep.errors import DatabaseUnavailable, RequestRefused, UnknownItem
 from vodkeep.keep.additions import put_file
 from vodkeep.keep.fixity import find_folders
 from vodkeep.keep.library import load_manifest_quietly
@@ -65,6 +65,7 @@ class Erasure:
     person: Person
     tally: Tally
     unreadable: tuple[str, ...] = ()  # files that could not be looked into, relative to the library
+    is_purged: bool = True  # nothing of it is left in parts of the chat database's file that are no longer used
 
 
 class ChatLibrary:
@@ -125,13 +126,24 @@ class ChatLibrary:
         tally = erase_rows(self._chat, person, dry_run=dry_run, check=check)
         tally.journal_lines = lines
         unreadable = []
-        for folder in find_folders(self._library):
+        for folder in find_folders(self._library, hidden=True):
             check()
             try:
                 tally.files += self._erase_in_file(self._library / folder, person, dry_run=dry_run, check=check)
             except UnreadableFile:
                 unreadable.append(str(folder / CHAT_NAME))
-        return Erasure(person, tally, tuple(unreadable))
+        is_purged = dry_run or self._purge()
+        return Erasure(person, tally, tuple(unreadable), is_purged)
+
+    def _purge(self) -> bool:
+        """Whether nothing of what was deleted is left in the file of the chat database."""
+        try:
+            with self._chat.unit_of_work() as unit:
+                search_index.compact(unit.connection)
+                unit.commit()
+            return not self._chat.is_sqlite or self._chat.purge()
+        except DatabaseUnavailable:
+            return False
 
     def _erase_in_file(self, folder: Path, person: Person, *, dry_run: bool, check: Check) -> bool:
         """Whether the chat file of a folder has anything of the person; it is written without."""
@@ -156,6 +168,8 @@ class ChatLibrary:
             return before if entry is None else replace(before, chat=replace(entry, messages=said))
 
         put_file(folder, CHAT_NAME, compressed(lines()), describe=describe)
+        if any(part.startswith(".") for part in folder.relative_to(self._library).parts):
+            return True  # Not the item's own folder.
         with self._database.unit_of_work() as unit:
             unit.connection.execute(
                 update(vods).where(vods.c.twitch_vod_id == manifest.video_id).values(chat_messages=said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,8 +100,17 @@ def kept(chat_database: Database) -> list[Placed]:
     return list(walk(chat_database, load_sessions(chat_database, ITEM)))
 
 
-def in_file(root: Path) -> list[Placed]:
-    return list(read_chat(root / "lumen/evening" / CHAT_NAME, channel="lumen", start_ms=START_MS))
+def in_file(root: Path, folder: Path = Path("lumen/evening")) -> list[Placed]:
+    return list(read_chat(root / folder / CHAT_NAME, channel="lumen", start_ms=START_MS))
+
+
+def words_in_file_of(database: Database, *words: bytes) -> set[bytes]:
+    """Those of ``words`` that the SQLite file or its log holds anywhere; none on PostgreSQL."""
+    if not database.is_sqlite:
+        return set()
+    log = database.path.with_name(f"{database.path.name}-wal")
+    held = b"".join(path.read_bytes() for path in (database.path, log) if path.exists()).lower()
+    return {word for word in words if word in held}
 
 
 def empty(chat_database: Database) -> None:
@@ -242,14 +252,19 @@ async def test_a_person_is_erased_everywhere(
     ]
     (journal / "1").write_bytes(b"\n".join(lines) + b"\n")
 
+    replaced = root / ".work" / ITEM / "replaced-0"
+    shutil.copytree(root / "lumen/evening", replaced)
+    assert {b"moss", b"hello"} <= words_in_file_of(chat_database, b"moss", b"hello") or not chat_database.is_sqlite
+
     dry = library.erase(name, UNTIL, dry_run=True)
-    assert (dry.tally.messages, dry.tally.quotations, dry.tally.files, dry.tally.journal_lines) == (3, 2, 1, 2)
+    assert (dry.tally.messages, dry.tally.quotations, dry.tally.files, dry.tally.journal_lines) == (3, 2, 2, 2)
     assert len(kept(chat_database)) == len(in_file(root)) == 7
 
     done = library.erase(name, UNTIL, dry_run=False)
     assert done.tally == dry.tally
-    assert done.unreadable == ()
-    for placed in (kept(chat_database), in_file(root)):
+    assert (done.unreadable, done.is_purged) == ((), True)
+    assert words_in_file_of(chat_database, b"moss", b"hello") == set()
+    for placed in (kept(chat_database), in_file(root), in_file(root, replaced)):
         told = json.dumps([(str(each.message.chatter), each.message.body, dict(each.message.extra)) for each in placed])
         assert len(placed) == 4
         assert "moss" not in told.lower()
