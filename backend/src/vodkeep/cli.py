@@ -26,6 +26,7 @@ from vodkeep import __version__
 from vodkeep.chat.forms import Form
 from vodkeep.clock import SystemClock
 from vodkeep.errors import SettingsError, VodkeepError
+from vodkeep.keep.origins import How, Origin
 from vodkeep.pipeline.model import HIGHEST_PRIORITY, DownloadState
 from vodkeep.pipeline.roles import Role, parse_roles
 from vodkeep.settings import Settings, load_settings
@@ -165,6 +166,41 @@ def chat_erase(
     configure_logging("critical", settings.log.format, sys.stderr)
     options = EraseOptions(user, dry_run, as_json)
     _end(lambda: anyio.run(erase_person, settings, SystemClock(), options, Console()))
+
+
+@app.command("import")
+def import_(
+    origin: Annotated[Origin, typer.Argument(help="The program that made the recordings.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, or files in them.", exists=False)],
+    how: Annotated[
+        How, typer.Option(help="copy leaves the source's video, link shares it, move takes it once all is proven.")
+    ] = How.COPY,
+    vod_id: Annotated[str | None, typer.Option("--id", help="The VOD's id, where nothing tells it.")] = None,
+    channel: Annotated[str | None, typer.Option(help="The channel's login, where nothing tells it.")] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Have them uploaded like any other.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be taken in.")] = False,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Take recordings of other programs into the archive, with their chats."""
+    from vodkeep.catalog.model import video_id_from
+    from vodkeep.import_command import ImportOptions, import_recordings
+    from vodkeep.pipeline.importing import Wishes
+
+    settings = _settings(env_file)
+    configure_logging("critical", settings.log.format, sys.stderr)
+
+    async def work() -> int:
+        try:
+            number = None if vod_id is None else str(video_id_from(vod_id))
+        except ValueError as error:
+            raise SettingsError([str(error)]) from error
+        login = channel.strip().lower() if channel else None
+        wishes = Wishes(how, number, login, publish)
+        options = ImportOptions(origin, tuple(paths), wishes, dry_run, as_json)
+        return await import_recordings(settings, SystemClock(), options, Console())
+
+    _end(lambda: anyio.run(work))
 
 
 @app.command()

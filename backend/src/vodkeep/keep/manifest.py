@@ -57,7 +57,7 @@ class LedgerEntry:
 
     start_ms: int
     end_ms: int
-    source: str  # "vod" or "missing"
+    source: str  # "vod", "import" or "missing"
     reason: str
 
 

@@ -297,7 +297,7 @@ class Stretch(BaseModel):
 
     start_ms: int
     end_ms: int
-    source: str = Field(description="`vod`, or `missing` for a hole.")
+    source: str = Field(description="`vod`, `import` for a recording of another program, or `missing` for a hole.")
     reason: str = Field(description="`muted` for a stretch without its sound; the cause of a hole; else empty.")
 
 
