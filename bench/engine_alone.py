@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.service import CaptureService, CaptureTools
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
+from vodkeep.rate import RateLimiter
 from vodkeep.telemetry.log import get_logger
 
 VIDEO_ID = "1000000001"

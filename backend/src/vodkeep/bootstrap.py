@@ -21,7 +21,6 @@ from vodkeep import __version__
 from vodkeep.capture.client import TwitchGql
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver, YtDlpResolver, find_ytdlp
 from vodkeep.capture.service import CaptureService, CaptureTools
 from vodkeep.capture.space import free_bytes
@@ -80,6 +79,7 @@ from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.publish.metadata import PublishTemplates
 from vodkeep.publish.split import Limits
+from vodkeep.rate import RateLimiter
 from vodkeep.settings import Settings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics

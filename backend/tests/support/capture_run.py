@@ -19,12 +19,12 @@ from support.warm import Process, start
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.patience import Patience
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.service import Captured, CaptureService, CaptureTools, DownloadWhole
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.errors import PermanentError
+from vodkeep.rate import RateLimiter
 from vodkeep.telemetry.log import get_logger
 
 VIDEO_ID = "2301"

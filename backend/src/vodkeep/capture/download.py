@@ -25,8 +25,8 @@ from urllib3.util import Timeout
 
 from vodkeep.capture.model import ByteRange
 from vodkeep.capture.patience import Patience
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.errors import NetworkError, RateLimited, ServerError
+from vodkeep.rate import RateLimiter
 
 _CHUNK_BYTES = 128 * 1024
 # The most that is received in one call: more lets the other threads wait while it is copied.

@@ -53,7 +53,6 @@ from vodkeep.capture.plan import (
     renumbered,
 )
 from vodkeep.capture.playlist import PlaylistError, parse_media_playlist
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.samples import SegmentDamagedError, SegmentSamples, UnsupportedMediaError
@@ -82,6 +81,7 @@ from vodkeep.errors import (
     TransientError,
     VodkeepError,
 )
+from vodkeep.rate import RateLimiter
 from vodkeep.telemetry.log import Logger
 
 VIDEO_NAME = "video.mp4"

@@ -17,8 +17,8 @@ from support.capture_run import VIDEO_ID, KnownPlaylist, capture, service_of
 from support.edge import running_edge
 from support.mounts import Mount, mount
 from support.mp4_media import make_transport_segments, read_packets
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.errors import DiskFull
+from vodkeep.rate import RateLimiter
 
 __all__ = ["mount"]
 

@@ -13,8 +13,8 @@ from support.bad_edge import Answer, Asked, BadEdge, Line, running_bad_edge, ser
 from vodkeep.capture.download import GoneError, MediaClient, media_pool
 from vodkeep.capture.model import ByteRange
 from vodkeep.capture.patience import Patience
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.errors import NetworkError, ServerError, VodkeepError
+from vodkeep.rate import RateLimiter
 
 SIZE = 400_000
 PARTS = 4

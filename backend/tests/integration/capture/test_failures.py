@@ -38,11 +38,11 @@ from vodkeep.capture.fetch import Meter, SegmentFetcher
 from vodkeep.capture.model import HoleCause, PacketCounts, Progress, ResolvedVod, Segment, Source
 from vodkeep.capture.pace import Pace
 from vodkeep.capture.patience import Patience
-from vodkeep.capture.rate import RateLimiter
 from vodkeep.capture.reel import Reel
 from vodkeep.capture.service import Captured, CaptureService
 from vodkeep.capture.transport_stream import read_transport_stream
 from vodkeep.errors import Incomplete, NetworkError, RateLimited, ServerError, VodkeepError
+from vodkeep.rate import RateLimiter
 from vodkeep.telemetry.log import get_logger
 from vodkeep_standin.serving.proxy import CertificateAuthority
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vodkeep.capture.rate import RateLimiter
+from vodkeep.rate import RateLimiter
 
 
 def test_the_rate_holds_over_all_takers() -> None:

@@ -1,4 +1,4 @@
-"""One limit on bytes per second for all downloads of the process."""
+"""One limit on bytes per second for everything of one kind in the process: all downloads, or all uploads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RateLimiter:
         return bool(self._rate)
 
     def take(self, amount_bytes: int) -> float:
-        """Account for bytes just received; returns the seconds that the caller now has to wait."""
+        """Account for bytes just moved; returns the seconds that the caller now has to wait."""
         if not self._rate:
             return 0.0
         with self._lock:
