@@ -59,9 +59,11 @@ async def run_child(
     """
     program = Path(argv[0]).name
     try:
-        process = await anyio.open_process(
-            [*_die_with_parent(), *argv], stdin=None, env=env, start_new_session=True, cwd=None
-        )
+        # A matter of milliseconds; canceled half way, asyncio would leave the process and its pipes to nobody.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(
+                [*_die_with_parent(), *argv], stdin=None, env=env, start_new_session=True, cwd=None
+            )
     except (FileNotFoundError, PermissionError) as error:
         raise PermanentError(
             f"The program {argv[0]!r} cannot be started: {error.strerror}.",

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from vodkeep.child import ChildTimeout, run_child
@@ -95,6 +97,18 @@ async def test_cancelling_ends_the_program(tmp_path: Path) -> None:
                 lambda: run_child(python(code), deadline_s=None, on_line=lambda _: tasks.cancel_scope.cancel())
             )
     assert not is_alive(int(note.read_text()))
+
+
+async def test_cancelling_while_it_starts_leaves_no_process() -> None:
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    for turns in range(12):
+        # However many turns of the event loop the start takes, one of these falls into each.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: run_child(["sleep", "600"], deadline_s=None))
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert children.read_text() == ""
 
 
 async def test_a_missing_program_is_named() -> None:
