@@ -1,4 +1,4 @@
-"""A recorder that is killed again and again while chat comes over TLS and the database goes away for a while.
+"""A recorder that is killed, or frozen, again and again while chat comes over TLS, and its database goes away a while.
 
 ``python -m support.chat_kills --database sqlite --outage 60 --seconds 90`` is the long form of what the tests do. The
 recorder runs in a child process (``support.chat_recorder``) and reads from a socket here; a line that it has not
@@ -40,6 +40,7 @@ from vodkeep.db.migrate import upgrade
 
 _TICK_S = 0.02
 _OVERLAP = 200  # messages
+_TAKEN_OVER = 500  # messages that a successor has acknowledged when the frozen one goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Course:
     kills: int = 4
     outage_s: float = 1.5
     seed: int = 1
+    freezes: bool = False  # it is only stopped, and goes on once another has taken over
 
     @property
     def messages(self) -> int:
@@ -64,6 +66,7 @@ class Report:
     sent: int = 0
     resent: int = 0
     kills: int = 0
+    thaws: int = 0  # of those that were frozen
     missing: list[int] = field(default_factory=list)
     twice: int = 0
     counted: int = 0  # what the session says it has
@@ -167,9 +170,14 @@ async def _kill_along(
     away, back_at = 0, 0.0
     sent_before = 0
     process = start()
+    frozen: list[tuple[Process, int]] = []  # and how much must have been acknowledged for it to go on
+    all_of_them = [process]
     try:
         with anyio.fail_after(course.seconds * 3 + course.outage_s + 60):
-            while not feed.done.is_set() or moments or away < 2:
+            while not feed.done.is_set() or moments or away < 2 or frozen:
+                while frozen and (feed.acknowledged >= frozen[0][1] or feed.done.is_set()):
+                    frozen.pop(0)[0].send_signal(signal.SIGCONT)
+                    report.thaws += 1
                 if away == 0 and feed.sent >= course.messages // 3:
                     await anyio.to_thread.run_sync(stack.enter_context, outage())
                     away, back_at = 1, time.monotonic() + course.outage_s
@@ -180,18 +188,25 @@ async def _kill_along(
                 if moments and feed.sent >= moments[0] and has_more:
                     del moments[0]
                     sent_before = feed.sent
-                    process.send_signal(signal.SIGKILL)
-                    await anyio.to_thread.run_sync(process.wait)
+                    if course.freezes:
+                        process.send_signal(signal.SIGSTOP)
+                        frozen.append((process, feed.acknowledged + _TAKEN_OVER))
+                    else:
+                        process.send_signal(signal.SIGKILL)
+                        await anyio.to_thread.run_sync(process.wait)
                     report.kills += 1
                     process = start()
+                    all_of_them.append(process)
                 report.spool_peak = max(report.spool_peak, _size_of(data_dir / ".chat-journal"))
                 await anyio.sleep(_TICK_S)
-            # The last one stores what all of them left; it ends when it is done.
-            await anyio.to_thread.run_sync(process.wait)
+            # The last one stores what all of them left; each ends when it is done.
+            for each in all_of_them:
+                await anyio.to_thread.run_sync(each.wait)
     finally:
         stack.close()
-        process.kill()
-        process.wait()
+        for each in all_of_them:
+            each.kill()
+            each.wait()
 
 
 def _start(url: URL, data_dir: Path, port: int, certificate: Path, session: Session) -> Process:

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import structlog
+from sqlalchemy import insert, update
 
 from support.chat_sink import CollectingSink
 from support.clock import FakeClock
@@ -17,7 +18,10 @@ from support.standin import StandinFactory
 from vodkeep.chat.connections import Connections
 from vodkeep.chat.conversation import Conversation, Credentials
 from vodkeep.chat.irc import parse_line
+from vodkeep.db.engine import Database
+from vodkeep.db.tables import oauth_tokens
 from vodkeep.errors import NetworkError
+from vodkeep.pipeline.chat_login import ChatLogin
 from vodkeep_standin.scenario.model import Channel, Scenario
 from vodkeep_standin.server import Standin
 
@@ -309,6 +313,37 @@ async def test_a_token_logs_in_as_its_account(twitch: Standin, sink: CollectingS
         await sink.until(lambda: sink.present() == {KAI})
         assert [(login.nick, login.refusal) for login in twitch.irc.logins] == [("keepbot", None)]
         assert connections.states()[0].account == "KeepBot"
+
+
+@pytest.mark.parametrize("end", ["reset", "reconnect"])
+async def test_a_token_that_was_refreshed_is_the_one_of_the_next_connection(
+    twitch: Standin,
+    sink: CollectingSink,
+    make: Make,
+    clock: FakeClock,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+) -> None:
+    """With the old one Twitch would refuse it, and chat would be read without the account."""
+    with database.unit_of_work() as unit:
+        unit.connection.execute(
+            insert(oauth_tokens).values(provider="twitch", channel="", access_token=twitch.scenario.chat_token)
+        )
+        unit.commit()
+    async with running(make(ChatLogin(database, "keepbot", None)), KAI) as connections:
+        await sink.until(lambda: sink.present() == {KAI})
+        await live_through(connections, clock, 30)
+        monkeypatch.setattr(twitch.scenario, "chat_token", "refreshed")
+        with database.unit_of_work() as unit:
+            unit.connection.execute(update(oauth_tokens).values(access_token="refreshed"))
+            unit.commit()
+        getattr(twitch.irc, end)()
+        await let_time_pass(connections, clock, lambda: len(twitch.irc.logins) == 2, most_s=40)
+        await live_through(connections, clock, 6)
+        await told(twitch, sink)
+        assert [(login.nick, login.refusal) for login in twitch.irc.logins] == [("keepbot", None), ("keepbot", None)]
+        assert (connections.login_failure, connections.states()[0].account) == (None, "keepbot")
 
 
 async def test_credentials_that_cannot_be_read_are_a_login_failure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -29,5 +30,19 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(
 
     assert report.kills == course.kills
     assert report.resent > 0
+    assert (report.missing, report.twice) == ([], 0)
+    assert report.counted == report.sent == course.messages
+
+
+@pytest.mark.parametrize("database_kind", [pytest.param("postgres", marks=pytest.mark.postgres)])
+async def test_recorders_that_are_frozen_and_go_on_beside_their_successors_lose_and_double_nothing(
+    chat_database: Database, tmp_path: Path, database_kind: str
+) -> None:
+    """Wherever they stood, also in the middle of a transaction that the successor then waits for."""
+    course = Course(kills=3, freezes=True)
+
+    report = await run(course, chat_database, tmp_path, nullcontext)
+
+    assert (report.kills, report.thaws) == (course.kills, course.kills)
     assert (report.missing, report.twice) == ([], 0)
     assert report.counted == report.sent == course.messages
