@@ -102,6 +102,10 @@ bench-queue: environment ## Measure planning, /status and an idle service with 1
 bench-chat-ingest: environment ## Measure storing chat beside one INSERT per message; ARGS="--messages 50000 --runs 1"
 	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_ingest $(ARGS)
 
+.PHONY: bench-chat-health
+bench-chat-health: environment ## Measure /healthz while 5,000 messages of chat come at once
+	@PYTHONPATH=.:backend/tests exec $(BIN)/python -m bench.chat_health $(ARGS)
+
 .PHONY: docker-build
 docker-build: ## Build the container image vodkeep:local
 	docker build --file backend/Dockerfile --tag vodkeep:local .
