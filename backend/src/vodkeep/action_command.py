@@ -74,6 +74,12 @@ async def set_description(actions: Actions, item_id: str, asked: Asked, *, text:
     return Outcome(item, "has a description of its own" if text.strip() else "has the description of Twitch")
 
 
+async def set_protected(actions: Actions, item_id: str, asked: Asked, *, protected: bool) -> Outcome:
+    """Have retention leave the item's video alone, or not."""
+    item = await actions.adjust(item_id, asked, protected=protected)
+    return Outcome(item, "is protected" if item.protected else "is not protected")
+
+
 async def ask(
     settings: Settings, clock: Clock, addresses: Sequence[str], request: Request, console: Console, *, as_json: bool
 ) -> int:

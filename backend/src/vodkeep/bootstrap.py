@@ -72,6 +72,8 @@ from vodkeep.pipeline.queue_watch import watch_queue
 from vodkeep.pipeline.reconcile import Reconciler
 from vodkeep.pipeline.recorder_note import RecorderNote, RecorderNotes
 from vodkeep.pipeline.recorder_plan import Disabled, plan_recorder
+from vodkeep.pipeline.retention import LEASE as RETENTION
+from vodkeep.pipeline.retention import Retention, build_retention
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
 from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
@@ -115,6 +117,7 @@ class Service:
     recorder: KeptRecorder | NoRecorder
     pipeline: PipelineService
     vault: Vault | None  # None: switched off
+    retention: Retention
     app: ASGIApp
     clock: Clock
     log: Logger
@@ -198,6 +201,7 @@ def _build_service(
         pace=ALONE if database.is_sqlite else SHARED,
     )
     bell = Bell()
+    retention = build_retention(settings.retention, database, settings.storage.data_dir, clock)
     engine = build_engine(
         settings,
         database,
@@ -258,6 +262,7 @@ def _build_service(
             emotes=replay,
             chats=ChatLibrary(database, chat, settings.storage.data_dir),
             previewer=build_previewer(settings, database),
+            retention=retention,
             work=runner,
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
             archive_problem=mark.problem,
@@ -275,6 +280,7 @@ def _build_service(
         recorder=recorder,
         pipeline=pipeline,
         vault=vault,
+        retention=retention,
         app=app,
         clock=clock,
         log=get_logger("service"),
@@ -349,6 +355,7 @@ async def run_service(service: Service) -> None:
                 owned.start_soon(ownership.keep, BACKFILL, service.catalog.run_backfill_forever)
                 indexer = Indexer(service.chat_database, service.clock, get_logger("chat_index"))
                 owned.start_soon(ownership.keep, CHAT_INDEX, indexer.run)
+                owned.start_soon(ownership.keep, RETENTION, service.retention.run_forever)
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
                 owned.start_soon(service.recorder.run)

@@ -61,6 +61,9 @@ app.add_typer(circuit, name="circuit")
 emotes = typer.Typer(help="The emotes and badges that chat is shown with.", no_args_is_help=True)
 app.add_typer(emotes, name="emotes")
 
+retention = typer.Typer(help="What may go from the disk, and having it back.", no_args_is_help=True)
+app.add_typer(retention, name="retention")
+
 chat = typer.Typer(help="The chats of items: as files, from files, without a person.", no_args_is_help=True)
 app.add_typer(chat, name="chat")
 
@@ -405,6 +408,58 @@ def emotes_tidy(
     from vodkeep.emotes_command import tidy_emotes
 
     _look(env_file, lambda settings: tidy_emotes(settings, Console(), remove=remove, as_json=as_json))
+
+
+@retention.command("plan")
+def retention_plan(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Show which videos would go, and why the others stay. Changes nothing."""
+    from vodkeep.retention_command import show_plan
+
+    _look(env_file, lambda settings: show_plan(settings, SystemClock(), Console(), as_json=as_json))
+
+
+@retention.command("run")
+def retention_run(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Move the videos that the plan names into the trash, now and not at the next interval."""
+    from vodkeep.retention_command import run as run_retention
+
+    _look(env_file, lambda settings: run_retention(settings, SystemClock(), Console(), as_json=as_json))
+
+
+@retention.command("undo")
+def retention_undo(
+    item: Annotated[str, typer.Argument(help="The id of an item, or its address at Twitch.")],
+    env_file: EnvFile = None,
+) -> None:
+    """Bring the video of an item back from the trash, and protect it."""
+    from vodkeep.retention_command import undo
+
+    _look(env_file, lambda settings: undo(settings, SystemClock(), item, Console()))
+
+
+@retention.command("list")
+def retention_list(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 50,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was decided, what is in the trash, and until when it can be undone."""
+    from vodkeep.retention_command import show_entries
+
+    _look(env_file, lambda settings: show_entries(settings, SystemClock(), Console(), limit=limit, as_json=as_json))
+
+
+@retention.command("protect")
+def retention_protect(
+    items: Items,
+    off: Annotated[bool, typer.Option("--off", help="Let the limits decide about them again.")] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Never let the videos of items go."""
+    from vodkeep import action_command as actions
+
+    _ask(env_file, items, partial(actions.set_protected, protected=not off), as_json)
 
 
 @app.command()

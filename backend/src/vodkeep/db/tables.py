@@ -180,6 +180,9 @@ vods = Table(
     Column("chat_messages", BigInteger, nullable=True),
     # To be fetched from Twitch even if it lies whole in the library; back to 0 once it has been.
     Column("fresh", Integer, nullable=False, server_default=text("0")),
+    # Retention never lets its video go; and since when it is not in its folder, because retention did.
+    Column("protected", Integer, nullable=False, server_default=text("0")),
+    Column("let_go_at", UtcDateTime, nullable=True),
     Column("created_at", UtcDateTime, nullable=False, server_default=_Now()),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
     # By what lists and the queue are sorted: the start of the broadcast, or when it was found.
@@ -190,6 +193,7 @@ vods = Table(
     CheckConstraint("back_catalogue IN (0, 1)", name="back_catalogue_is_0_or_1"),
     CheckConstraint("skip_upload IN (0, 1)", name="skip_upload_is_0_or_1"),
     CheckConstraint("fresh IN (0, 1)", name="fresh_is_0_or_1"),
+    CheckConstraint("protected IN (0, 1)", name="protected_is_0_or_1"),
     CheckConstraint(
         "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
         " 'done', 'failed', 'parked', 'canceled')",
@@ -334,6 +338,52 @@ Index(
     postgresql_where=IS_CHECKED,
 )
 Index("ix_publications_youtube_id", publications.c.youtube_id)
+IS_TROUBLED = text("reason_code IS NOT NULL AND state <> 'superseded'")
+Index("ix_publications_troubled", publications.c.twitch_vod_id, sqlite_where=IS_TROUBLED, postgresql_where=IS_TROUBLED)
+
+# What retention decided, written down before anything happens to a file (``pipeline/retention.py``).
+retention_plans = Table(
+    "retention_plans",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("asked_by", Text, nullable=True),  # where a person asked for it; NULL: on schedule
+    Column("going", Integer, nullable=False),  # how many videos it lets go
+    Column("going_bytes", BigInteger, nullable=False),
+    Column("staying", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+retention_entries = Table(
+    "retention_entries",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("plan_id", BigInteger, nullable=False),
+    Column("twitch_vod_id", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="planned"),
+    Column("path", Text, nullable=False),  # of the video, relative to DATA_DIR
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),  # of the item when it was planned
+    Column("reason", Text, nullable=False),
+    Column("trash", Text, nullable=True),  # its folder in the trash, relative to DATA_DIR
+    Column("note", Text, nullable=False, server_default=""),  # why it ended as it did
+    Column("moved_at", UtcDateTime, nullable=True),  # since when it is in the trash
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    CheckConstraint(
+        "state IN ('planned', 'moving', 'trashed', 'restoring', 'removing', 'dropped', 'restored', 'removed')",
+        name="state_is_known",
+    ),
+    sqlite_autoincrement=True,
+)
+# A video is let go once at a time.
+IS_OPEN = text("state IN ('planned', 'moving', 'trashed', 'restoring', 'removing')")
+Index(
+    "ix_retention_entries_open",
+    retention_entries.c.twitch_vod_id,
+    unique=True,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
+)
 
 # Per channel; '' holds what belongs to the whole service.
 kv = Table(

@@ -99,6 +99,16 @@ class PublicationEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LetGoEntry:
+    """The video that is no longer in the folder, because retention let it go; see `vodkeep.keep.trash`."""
+
+    at: datetime  # when it was decided, UTC
+    reason: str  # as a sentence
+    file: FileEntry  # what it was
+    trash: str | None  # its folder in the trash, relative to the library; None: it was removed for good
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a folder knows of its item."""
 
@@ -122,6 +132,7 @@ class Manifest:
     description: str = ""  # as Twitch had it
     found_at: datetime | None = None  # when the catalog first saw it, UTC; None: not told
     publications: tuple[PublicationEntry, ...] = ()  # by round and part
+    let_go: LetGoEntry | None = None  # None: the video is among the files
 
     def file(self, name: str) -> FileEntry | None:
         """The entry of the file called ``name``; None when the item has none."""
@@ -137,6 +148,8 @@ def write_manifest(manifest: Manifest) -> str:
     fields["found_at"] = _iso(manifest.found_at)
     for told, entry in zip(fields["publications"], manifest.publications, strict=True):
         told |= {"uploaded_at": _iso(entry.uploaded_at), "processed_at": _iso(entry.processed_at)}
+    if manifest.let_go is not None:
+        fields["let_go"]["at"] = _iso(manifest.let_go.at)
     return json.dumps({"format": FORMAT, **fields}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -164,6 +177,7 @@ def read_manifest(text: str) -> Manifest:
                 "chat": _read_chat(fields["chat"]) if fields.get("chat") else None,
                 "found_at": _moment(fields.get("found_at")),
                 "publications": tuple(_read_publication(entry) for entry in fields.get("publications") or ()),
+                "let_go": _read_let_go(fields["let_go"]) if fields.get("let_go") else None,
             }
         )
         _check_types(manifest)
@@ -181,6 +195,11 @@ def _read_chat(told: dict[str, Any]) -> ChatEntry:
 def _read_publication(told: dict[str, Any]) -> PublicationEntry:
     moments = {name: _moment(told.get(name)) for name in ("uploaded_at", "processed_at")}
     return PublicationEntry(**{**told, **moments})
+
+
+def _read_let_go(told: dict[str, Any]) -> LetGoEntry:
+    at, file = datetime.fromisoformat(told["at"]), FileEntry(**told["file"])
+    return LetGoEntry(**{**told, "at": at, "file": file})
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -208,10 +227,14 @@ def _check_types(manifest: Manifest) -> None:
             and isinstance(entry.state, str) and isinstance(entry.youtube_id, str | None)
             for entry in manifest.publications
         )
+        and (
+            manifest.let_go is None
+            or (isinstance(manifest.let_go.reason, str) and isinstance(manifest.let_go.trash, str | None))
+        )
     )  # fmt: skip
     if not fine:
         raise ManifestError("a field has the wrong type")
-    for entry in manifest.files:
+    for entry in (*manifest.files, *(() if manifest.let_go is None else (manifest.let_go.file,))):
         algorithm_of(entry.checksum)
 
 

@@ -130,6 +130,14 @@ class ActionStore:
             item, now, asked, {"custom_description": text or None}, kind="description", sentence=sentence
         )
 
+    def set_protected(self, item_id: str, protected: bool, now: datetime, asked: Asked) -> QueueItem:
+        """Whether retention never lets the item's video go; one that is in the trash already stays there."""
+        item = self._queue.lock(item_id)
+        if item.protected is protected:
+            return item
+        sentence = "Its video is protected." if protected else "Its video is not protected any more."
+        return self._change(item, now, asked, {"protected": int(protected)}, kind="retention", sentence=sentence)
+
     # --- how it is done ----------------------------------------------------------------------------------------------
 
     def _find_broadcast(self, item_id: str) -> QueueItem:

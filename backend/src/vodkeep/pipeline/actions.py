@@ -80,6 +80,7 @@ class Actions:
         priority: int | None = None,
         skip_upload: bool | None = None,
         description: str | None = None,
+        protected: bool | None = None,
     ) -> QueueItem:
         """Set what is given, all of it or nothing; see the ``set_`` methods of `ActionStore`."""
 
@@ -91,6 +92,8 @@ class Actions:
                 item = store.set_skip_upload(item_id, skip_upload, now, asked)
             if description is not None:
                 item = store.set_description(item_id, description, now, asked)
+            if protected is not None:
+                item = store.set_protected(item_id, protected, now, asked)
             return item
 
         return await self._change("adjust", item_id, asked, change)

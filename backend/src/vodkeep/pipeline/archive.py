@@ -153,6 +153,9 @@ class Archivist:
             found = self._library.find(path, item.twitch_vod_id)
             if found is None:
                 continue
+            if found.manifest.let_go is not None and not item.fresh:
+                self._log.info("item was let go and is not fetched again", vod_id=item.twitch_vod_id, path=str(path))
+                return _Kept(found, is_damaged=False, is_whole=True)
             is_complete = found.manifest.completeness >= 1.0
             if is_complete:
                 report_phase(Phase.VERIFYING)
@@ -227,6 +230,8 @@ def _rendition_of(item: QueueItem, kept: _Kept | None) -> str | None:
 
 def _holds_more(there: Manifest, new: Manifest, *, is_damaged: bool) -> bool:
     """Whether an earlier capture has more of the broadcast than a new one: Twitch removes sound, and parts, later."""
+    if there.let_go is not None:
+        return False
     if there.completeness != new.completeness:
         return there.completeness > new.completeness
     return not is_damaged and _muted_ms(there) < _muted_ms(new)
@@ -291,11 +296,13 @@ def _take_chat_over(old: Path, there: Manifest, output: Path, new: Manifest) -> 
 
 
 def _captured_item(kept: LibraryItem, cut_short_by: PermanentError | None) -> CapturedItem:
-    video = kept.manifest.file(VIDEO_NAME)
+    let_go = kept.manifest.let_go
+    video = kept.manifest.file(VIDEO_NAME) if let_go is None else let_go.file
     return CapturedItem(
-        path=str(kept.path / VIDEO_NAME),
+        path=str(kept.path / (VIDEO_NAME if let_go is None else let_go.file.name)),
         bytes=video.size_bytes if video is not None else 0,
         duration_ms=kept.manifest.duration_ms,
         completeness=kept.manifest.completeness,
         cut_short_by=cut_short_by,
+        let_go=let_go is not None,
     )

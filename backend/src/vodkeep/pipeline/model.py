@@ -132,6 +132,8 @@ class QueueItem:
     created_at: datetime | None = None  # when it was found, UTC
     download_bytes: int = 0  # fetched so far, or the size of the video
     download_total: int | None = None  # bytes; an estimate while it is fetched
+    protected: bool = False  # retention never lets its video go
+    let_go: bool = False  # retention did, so its video is not in its folder
 
     @property
     def is_placeholder(self) -> bool:

@@ -29,6 +29,7 @@ _TOLERANCE_MS = 10_500
 _POSITIONS = 8
 _EVENT_KIND = "verify"
 _DENIED = "It may not be read, which fetching it again does not mend."
+_LET_GO = "Its video was let go, so nothing of it is fetched again."
 _VIDEO_IS_WHOLE = "Its video is as it was captured, so it is not fetched again."
 
 
@@ -141,11 +142,16 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
         of_video, of_film = _check_video(library / folder, video, manifest, on_bytes)
         problems = (*of_video, *problems)
     said = [*(f"{problem.name} {problem.sentence}" for problem in problems), *of_film]
-    if manifest.file(VIDEO_NAME) is None:
-        said.append("the manifest names no video")
     not_mended, notes = "", []
+    if manifest.let_go is not None:
+        where = "for good" if manifest.let_go.trash is None else f"into {manifest.let_go.trash}"
+        notes.append(f"its video was let go {where} on {manifest.let_go.at:%Y-%m-%d}")
+    elif manifest.file(VIDEO_NAME) is None:
+        said.append("the manifest names no video")
     if any(problem.denied for problem in problems):
         not_mended = _DENIED
+    elif manifest.let_go is not None:
+        not_mended = _LET_GO
     elif manifest.file(VIDEO_NAME) is not None and all(problem.name != VIDEO_NAME for problem in problems):
         not_mended = _VIDEO_IS_WHOLE
     if row is None:

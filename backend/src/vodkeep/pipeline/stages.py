@@ -58,6 +58,7 @@ class CapturedItem:
     completeness: float  # 0..1, exactly 1.0 only without any hole in the ledger
     cut_short_by: PermanentError | None = None  # why no more of it can ever be had
     chat: KeptChat | None = None  # what lies beside it, if that was seen to already
+    let_go: bool = False  # all but its video is there: retention let that go
 
 
 class CaptureStage(Protocol):
@@ -231,7 +232,7 @@ class CaptureRunner:
             ending = error
         try:
             match ending:
-                case CapturedItem(completeness=whole) if whole >= 1.0:
+                case CapturedItem() if ending.let_go or ending.completeness >= 1.0:
                     state = await self._save_captured(claim, ending, self._clock.monotonic() - started, probe=probe)
                     await self._tidy(claim)
                     return state
@@ -386,6 +387,7 @@ class CaptureRunner:
                 completeness=captured.completeness,
                 publish=self._publishes,
                 chat=self._chat is not None,
+                let_go=captured.let_go,
             )
             before, after = self._count_attempt(health, channel, Verdict.WORKS, now, probe=probe)
             health.average_in(AVG_DOWNLOAD_MS, elapsed_s * 1000, now, channel=channel)

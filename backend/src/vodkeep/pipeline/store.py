@@ -21,6 +21,7 @@ from sqlalchemy import (
     Select,
     and_,
     func,
+    literal,
     or_,
     select,
     update,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 from vodkeep import placeholder
 from vodkeep.catalog.lifetime import KEPT
 from vodkeep.db.events import EventLog
-from vodkeep.db.tables import IS_PUBLICATION, IS_WAITING, channels, events, queue_counts, vods
+from vodkeep.db.tables import IS_PUBLICATION, IS_WAITING, UtcDateTime, channels, events, queue_counts, vods
 from vodkeep.errors import UnknownItem, VodkeepError
 from vodkeep.pipeline.due import TWITCH_STAGES, URGENT_WITHIN, DueReason, Publication, due_reason
 from vodkeep.pipeline.model import RUNNING, Asked, Asker, DownloadState, QueueItem, Stage, check_move
@@ -43,6 +44,8 @@ RESET = "reset"
 # What moves without an error are called in `events.code`.
 _RELEASED = "released"
 _RESUMED = "resumed"
+
+_LET_GO_SENTENCE = "Its video was let go by retention, and is not fetched again unless that is asked for."
 
 _COLUMNS = (
     vods.c.twitch_vod_id,
@@ -67,6 +70,8 @@ _COLUMNS = (
     vods.c.created_at,
     vods.c.download_bytes,
     vods.c.download_total,
+    vods.c.protected,
+    vods.c.let_go_at,
 )
 
 
@@ -495,8 +500,11 @@ class QueueStore:
         completeness: float,
         publish: bool,
         chat: bool = False,
+        let_go: bool = False,
     ) -> DownloadState:
         """The broadcast is in its folder, whole; return the state it now has.
+
+        With ``let_go`` all but its video is, which retention let go and which was not fetched again.
 
         With ``chat`` the item stays unprocessed in ``downloaded`` for that stage. With ``publish`` likewise for that
         one, unless it is marked ``skip_upload``; otherwise it is ``done`` and processed.
@@ -517,8 +525,9 @@ class QueueStore:
                 "download_retries": 0,
                 "fresh": 0,
                 "stage": Stage.CHAT if chat else Stage.PUBLISH,
+                "let_go_at": func.coalesce(vods.c.let_go_at, literal(now, UtcDateTime())) if let_go else None,
             },
-            sentence="The broadcast is whole and in its folder.",
+            sentence=_LET_GO_SENTENCE if let_go else "The broadcast is whole and in its folder.",
         )
         if chat or (publish and not skip_upload):
             return _S.DOWNLOADED
@@ -624,6 +633,7 @@ class QueueStore:
                 progress_updated_at=now,
                 completeness=completeness,
                 **{name: value for name, value in chat.items() if value is not None},
+                let_go_at=None,
             )
         )
         if changed.rowcount != 1:
@@ -966,6 +976,8 @@ def _item(row: RowMapping) -> QueueItem:
         created_at=row["created_at"],
         download_bytes=row["download_bytes"],
         download_total=row["download_total"],
+        protected=bool(row["protected"]),
+        let_go=row["let_go_at"] is not None,
     )
 
 

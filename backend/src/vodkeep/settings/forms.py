@@ -45,6 +45,21 @@ class HttpAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class ChannelRetention(NamedTuple):
+    """The limits of one channel; without any, nothing of it goes."""
+
+    login: str
+    keep_days: int | None
+    keep_count: int | None
+    keep_bytes: int | None
+
+    def __str__(self) -> str:
+        limits = {"days": self.keep_days, "count": self.keep_count}
+        words = [f"{kind}:{limit}" for kind, limit in limits.items() if limit is not None]
+        words += [] if self.keep_bytes is None else [f"bytes:{_show_size(self.keep_bytes)}"]
+        return f"{self.login}={' '.join(words) or 'keep'}"
+
+
 def _show(value: object) -> str:
     match value:
         case None:
@@ -140,6 +155,38 @@ def parse_rate(text: str) -> int:
     if not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
         raise ValueError("must be a rate between 10K and 1000G bytes per second; write the unit, as in 10MB")
     return rate
+
+
+def _retention_rules(text: str) -> tuple[ChannelRetention, ...]:
+    rules: dict[str, ChannelRetention] = {}
+    for item in _items(text):
+        name, equals, words = item.partition("=")
+        if not equals or not words.strip():
+            raise ValueError('must be channels with their limits, such as "somebody=keep,another=days:30 count:10"')
+        try:
+            rule = _retention_rule(parse_login(name.strip()), words.split())
+        except ValueError as error:
+            raise ValueError(f'has "{item}" in it, which {error}') from error
+        if rules.setdefault(rule.login, rule) != rule:
+            raise ValueError(f"must name the limits of {rule.login} once")
+    return tuple(rules.values())
+
+
+def _retention_rule(login: str, words: list[str]) -> ChannelRetention:
+    if words == ["keep"]:
+        return ChannelRetention(login, None, None, None)
+    readers: dict[str, Callable[[str], int]] = {"days": _count(1), "count": _count(1), "bytes": parse_size}
+    limits: dict[str, int] = {}
+    for word in words:
+        kind, _, value = word.partition(":")
+        if kind not in readers or kind in limits:
+            raise ValueError("must have keep, or each of days:, count: and bytes: at most once")
+        limits[kind] = readers[kind](value)
+    return ChannelRetention(login, limits.get("days"), limits.get("count"), limits.get("bytes"))
+
+
+def _show_retention_rules(rules: tuple[ChannelRetention, ...]) -> str:
+    return ",".join(map(str, rules))
 
 
 def _show_rate(rate: int | None) -> str:
@@ -384,8 +431,8 @@ def _folder_template(text: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or "\\" in text or {".", ".."} & set(text.split("/")) or "" in text.split("/"):
         raise ValueError("must be a relative path below DATA_DIR, without . or .. or empty parts or backslashes")
-    if text.split("/", 1)[0] == ".work":
-        raise ValueError("must not begin with .work, where unfinished work is kept")
+    if text.split("/", 1)[0] in (".work", ".trash"):
+        raise ValueError("must not begin with .work or .trash, where unfinished work and what was let go is kept")
     if len(text.encode()) > 200:
         raise ValueError("must have at most 200 bytes")
     return text
@@ -534,6 +581,17 @@ Limit = Annotated[int | None, Form("count", _limit)]
 Days = Annotated[int | None, Form("days", _limit)]
 Switch = Annotated[bool, Form("1 or 0", _switch)]
 Rate = Annotated[int | None, Form("bytes per second", parse_rate, show=_show_rate)]
+OptionalSize = Annotated[
+    int | None,
+    Form(
+        "bytes",
+        lambda text: None if text == "0" else parse_size(text),
+        show=lambda size: "" if size is None else _show_size(size),
+    ),
+]
+RetentionRules = Annotated[
+    tuple[ChannelRetention, ...], Form("login=limits, commas between", _retention_rules, show=_show_retention_rules)
+]
 Wish = Annotated[Quality, Form("quality", parse_quality)]
 ChannelWishes = Annotated[
     tuple[tuple[str, Quality], ...],

@@ -479,14 +479,47 @@ class RetentionSettings(Group):
     title: ClassVar[str] = "Retention"
 
     keep_days: forms.Days = _variable(
-        "RETENTION_KEEP_DAYS", None, "Local files older than this may go; empty or 0 keeps them whatever their age."
+        "RETENTION_KEEP_DAYS",
+        None,
+        "Videos of broadcasts that are older may go from the disk; empty or 0 sets no such limit.",
     )
     keep_count: forms.Limit = _variable(
         "RETENTION_KEEP_COUNT",
         None,
-        "Only this many of the newest broadcasts per channel must stay; empty or 0 keeps them all.",
+        "Videos beyond so many of the newest of their channel may go; empty or 0 sets no such limit.",
     )
-    dry_run: forms.Switch = _variable("RETENTION_DRY_RUN", "0", "Write down what would go, and touch nothing.")
+    keep_bytes: forms.OptionalSize = _variable(
+        "RETENTION_KEEP_BYTES",
+        None,
+        "Videos beyond the newest of their channel that fit into this size may go, such as `500GB`; empty or 0 sets no "
+        "such limit. Of several limits each has to let a video go.",
+    )
+    channel_rules: forms.RetentionRules = _variable(
+        "RETENTION_CHANNELS",
+        "",
+        "Channels with limits of their own instead of these three: `keep` (nothing goes), or some of `days:`, `count:` "
+        "and `bytes:`.",
+        example="somebody=keep,another=days:30 count:10 bytes:500GB",
+    )
+    only_copy: forms.Switch = _variable(
+        "RETENTION_ONLY_COPY",
+        "0",
+        "Let go of videos, too, that are not proven to be on YouTube. Then they are gone for good.",
+    )
+    proven_after: forms.Delay = _variable(
+        "RETENTION_PROVEN_AFTER",
+        "24h",
+        "How long YouTube must have shown a video whole, from its first word on that to its latest, before the one on "
+        "the disk may go.",
+    )
+    trash_window: forms.Delay = _variable(
+        "RETENTION_TRASH_WINDOW",
+        "168h",
+        "How long a video that was let go lies in the trash, from where `vodkeep retention undo` brings it back.",
+    )
+    dry_run: forms.Switch = _variable(
+        "RETENTION_DRY_RUN", "0", "Tell in the log what would go, on schedule too, and touch nothing."
+    )
     interval: forms.Interval = _variable("RETENTION_INTERVAL", "6h", "How often retention looks at the archive.")
 
 

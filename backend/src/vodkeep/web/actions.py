@@ -57,11 +57,12 @@ class Change(_Request):
         max_length=LONGEST_DESCRIPTION,
         description="What YouTube is told instead of Twitch's description; empty: Twitch's again.",
     )
+    protected: bool | None = Field(default=None, description="Never let its video go from the disk.")
 
     @model_validator(mode="after")
     def _says_something(self) -> Change:
-        if self.priority is None and self.skip_upload is None and self.custom_description is None:
-            raise ValueError("give priority, skip_upload or custom_description")
+        if not self.model_fields_set or all(value is None for value in self.model_dump().values()):
+            raise ValueError("give priority, skip_upload, custom_description or protected")
         return self
 
 
@@ -147,12 +148,14 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
     @router.patch("/vods/{vod_id}", response_model=Vod, responses=_REFUSALS)
     async def change(vod_id: VodId, body: Change) -> Response:
         """Change the priority of a broadcast, whether it is published, or with which words; what is not named stays."""
+        """Change the priority of a broadcast, whether it is published or protected; what is not named stays."""
         await actions.adjust(
             _possible(vod_id),
             _asked(Asker.API),
             priority=body.priority,
             skip_upload=body.skip_upload,
             description=body.custom_description,
+            protected=body.protected,
         )
         return await answer(vod_id)
 

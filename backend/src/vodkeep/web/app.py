@@ -18,6 +18,7 @@ from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.chat_library import ChatLibrary
 from vodkeep.pipeline.publish_plan import Previewer
+from vodkeep.pipeline.retention import Retention
 from vodkeep.settings import PipelineSettings, WebSettings
 from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -34,6 +35,7 @@ from vodkeep.web.media import media_routes
 from vodkeep.web.pages import load_assets, page_routes
 from vodkeep.web.publication_preview import preview_routes
 from vodkeep.web.reading import StatusReader
+from vodkeep.web.retention import retention_routes
 from vodkeep.web.schema import LiveProgress, Work, retry_config_of
 from vodkeep.web.status import status_routes
 from vodkeep.web.throttle import Throttle
@@ -64,6 +66,7 @@ class WebDeps:
     emotes: EmoteReplay
     chats: ChatLibrary
     previewer: Previewer
+    retention: Retention
     work: Work = field(default_factory=NoWork)
     missing_credentials: Sequence[str] = ()  # names of variables without which the service cannot work
     archive_problem: Callable[[], str | None] = lambda: None  # why DATA_DIR is not the archive; may block
@@ -102,6 +105,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         preview_routes(deps.previewer),
         action_routes(deps.actions, deps.reader, deps.work),
         form_routes(deps.actions, deps.reader),
+        retention_routes(deps.retention, deps.reader),
         media_routes(deps.reader, deps.data_dir, deps.log),
         page_routes(load_assets()),
     ):

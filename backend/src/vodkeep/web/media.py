@@ -183,6 +183,8 @@ def media_routes(reader: StatusReader, data_dir: Path, log: Logger) -> APIRouter
         if found is None or found[0].downloaded_path is None:
             raise ProblemError(404, "unknown_media", "There is no such file.")
         folder = found[0].downloaded_path
+        if kind is MediaFile.VIDEO and found[0].let_go_at is not None:
+            raise ProblemError(410, "video_let_go", "The video was let go from the disk by retention.")
         try:
             file = await anyio.to_thread.run_sync(locate, data_dir, folder, kind)
         except NotServed as error:
@@ -203,7 +205,7 @@ def media_routes(reader: StatusReader, data_dir: Path, log: Logger) -> APIRouter
             responses={
                 200: {"content": {kind.media_type: {}}, "description": "The whole file."},
                 206: {"content": {kind.media_type: {}}, "description": "The part that `Range` asks for."},
-                **documented(401, 404, 416, 503),
+                **documented(401, 404, 410, 416, 503),
             },
         )(handler)
 

@@ -96,6 +96,8 @@ class StoredVod:
     completeness: float | None
     priority: int
     skip_upload: bool
+    protected: bool
+    let_go_at: datetime | None  # since when its video is not in its folder, because retention let it go
     created_at: datetime
     updated_at: datetime
 
@@ -381,6 +383,8 @@ def _select_vods() -> Select[Any]:
         vods.c.youtube_url,
         vods.c.priority,
         vods.c.skip_upload,
+        vods.c.protected,
+        vods.c.let_go_at,
         vods.c.completeness,
         vods.c.created_at,
         vods.c.updated_at,
@@ -414,6 +418,8 @@ def _vod(row: RowMapping) -> StoredVod:
         youtube_url=row["youtube_url"],
         priority=row["priority"],
         skip_upload=bool(row["skip_upload"]),
+        protected=bool(row["protected"]),
+        let_go_at=row["let_go_at"],
         completeness=row["completeness"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

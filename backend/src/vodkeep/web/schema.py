@@ -268,6 +268,10 @@ class Vod(BaseModel):
     youtube_url: str | None
     priority: int = Field(description="Higher goes first.")
     skip_upload: bool = Field(description="It is never published.")
+    protected: bool = Field(description="Retention never lets its video go.")
+    video_let_go_at: datetime | None = Field(
+        description="Since when its video is not on the disk, because retention let it go; `youtube_url` may have it."
+    )
     updated_at: datetime
 
 
@@ -511,16 +515,20 @@ def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
         "not_before": vod.not_before,
         "progress": progress_of(vod, live) if running else None,
         # While it is fetched again the column counts the new run's bytes.
-        "size_bytes": vod.download_bytes if here and not running else None,
+        "size_bytes": vod.download_bytes if here and not running and vod.let_go_at is None else None,
         "completeness": vod.completeness,
         "media": MediaLinks(
-            video=f"{base}/video.mp4", thumbnail=f"{base}/thumbnail.jpg", manifest=f"{base}/manifest.json"
+            video=f"{base}/video.mp4" if vod.let_go_at is None else None,
+            thumbnail=f"{base}/thumbnail.jpg",
+            manifest=f"{base}/manifest.json",
         )
         if here
         else MediaLinks(),
         "youtube_url": vod.youtube_url,
         "priority": vod.priority,
         "skip_upload": vod.skip_upload,
+        "protected": vod.protected,
+        "video_let_go_at": vod.let_go_at,
         "updated_at": vod.updated_at,
     }
 

@@ -20,7 +20,16 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.kv import KvStore
-from vodkeep.db.tables import channels, leases, metadata, oauth_tokens, publications, vods
+from vodkeep.db.tables import (
+    channels,
+    leases,
+    metadata,
+    oauth_tokens,
+    publications,
+    retention_entries,
+    retention_plans,
+    vods,
+)
 from vodkeep.errors import DatabaseUnavailable, SettingsError
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -44,6 +53,12 @@ def fill(database: Database) -> None:
         unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="a"))
         part = {"part": 1, "parts": 1, "start_ms": 0, "end_ms": 1, "source_name": "video.mp4", "size_bytes": 1}
         unit.connection.execute(insert(publications).values(twitch_vod_id="1", checksum="sha256:0", **part))
+        plan = {"at": AT, "going": 1, "going_bytes": 1, "staying": 0}
+        decided = {"plan_id": 1, "path": "c/video.mp4", "size_bytes": 1, "generation": 0, "reason": "Old."}
+        unit.connection.execute(insert(retention_plans).values(plan))
+        unit.connection.execute(
+            insert(retention_entries).values(twitch_vod_id="1", created_at=AT, updated_at=AT, **decided)
+        )
         unit.connection.execute(insert(leases).values(name="planner", holder="a", token=1, expires_at=AT))
         KvStore(unit.connection).set("circuit_state", "open", AT)
         EventLog(unit.connection).append("1", at=AT, kind="discovered")

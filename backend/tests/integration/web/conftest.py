@@ -25,6 +25,7 @@ from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.chat_library import ChatLibrary
+from vodkeep.pipeline.retention import build_retention
 from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import configure_logging, forget_masked_values, get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -80,6 +81,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 chat=ChatReader(chat_database(used)),
                 chats=ChatLibrary(used, chat_database(used), data_dir),
                 previewer=build_previewer(settings, used),
+                retention=build_retention(settings.retention, used, data_dir, clock),
                 emotes=EmoteReplay(chat_database(used), ImageFiles(data_dir), get_logger("chat_emotes")),
             ),
             **changes,

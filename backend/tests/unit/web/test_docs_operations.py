@@ -16,6 +16,7 @@ from vodkeep.chat.vault.replay import EmoteReplay
 from vodkeep.db.engine import Database
 from vodkeep.pipeline.actions import Actions
 from vodkeep.pipeline.chat_library import ChatLibrary
+from vodkeep.pipeline.retention import build_retention
 from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
@@ -87,6 +88,7 @@ def test_every_route_is_documented_and_no_other() -> None:
             chat=ChatReader(database),
             chats=ChatLibrary(database, database, Path()),
             previewer=build_previewer(settings, database),
+            retention=build_retention(settings.retention, database, Path(), FakeClock()),
             emotes=EmoteReplay(database, ImageFiles(Path()), get_logger("chat_emotes")),
         )
     )

@@ -43,6 +43,8 @@ VOD = StoredVod(
     completeness=None,
     priority=0,
     skip_upload=False,
+    protected=False,
+    let_go_at=None,
     created_at=NOW,
     updated_at=NOW,
 )

@@ -330,6 +330,8 @@ async function showWatched() {
   setText($("watch-meta"), `${metaOf(vod)} · ${(STATES[vod.state] || [vod.state])[0]}`);
   setText($("watch-error"), causeOf(vod));
   setHidden($("watch-error"), !causeOf(vod));
+  setText($("watch-gone"), vod.video_let_go_at ? `Its video was let go from the disk on ${vod.video_let_go_at.slice(0, 10)}.` : "");
+  setHidden($("watch-gone"), !vod.video_let_go_at);
   const video = $("watch-video");
   if (vod.media.video && !video.getAttribute("src")) video.src = vod.media.video;
   setHidden(video, !vod.media.video);

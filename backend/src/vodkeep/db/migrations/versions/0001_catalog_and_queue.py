@@ -69,6 +69,8 @@ def upgrade() -> None:
         sa.Column("chat_completeness", sa.Float(), nullable=True),
         sa.Column("chat_messages", sa.BigInteger(), nullable=True),
         sa.Column("fresh", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("protected", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("let_go_at", time, nullable=True),
         sa.Column("created_at", time, nullable=False, server_default=now),
         sa.Column("updated_at", time, nullable=False, server_default=now),
         sa.Column("sort_date", time, sa.Computed("coalesce(date, created_at)", persisted=True)),
@@ -80,6 +82,7 @@ def upgrade() -> None:
         sa.CheckConstraint("skip_upload IN (0, 1)", name=op.f("ck_vods_skip_upload_is_0_or_1")),
         sa.CheckConstraint("stage IN ('capture', 'chat', 'publish', 'tidy')", name=op.f("ck_vods_stage_is_known")),
         sa.CheckConstraint("fresh IN (0, 1)", name=op.f("ck_vods_fresh_is_0_or_1")),
+        sa.CheckConstraint("protected IN (0, 1)", name=op.f("ck_vods_protected_is_0_or_1")),
         sa.CheckConstraint(
             "download_state IN ('pending', 'waiting', 'downloading', 'verifying', 'downloaded', 'uploading',"
             " 'done', 'failed', 'parked', 'canceled')",
@@ -185,6 +188,52 @@ def upgrade() -> None:
         where="state IN ('uploaded', 'processed')",
     )
     op.create_index("ix_publications_youtube_id", "publications", ["youtube_id"])
+    _create_index(
+        "ix_publications_troubled",
+        "publications",
+        ["twitch_vod_id"],
+        where="reason_code IS NOT NULL AND state <> 'superseded'",
+    )
+    op.create_table(
+        "retention_plans",
+        sa.Column("id", row_id, nullable=False, autoincrement=True),
+        sa.Column("at", time, nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=True),
+        sa.Column("going", sa.Integer(), nullable=False),
+        sa.Column("going_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("staying", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_retention_plans"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "retention_entries",
+        sa.Column("id", row_id, nullable=False, autoincrement=True),
+        sa.Column("plan_id", sa.BigInteger(), nullable=False),
+        sa.Column("twitch_vod_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="planned"),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("trash", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sa.Column("moved_at", time, nullable=True),
+        sa.Column("created_at", time, nullable=False),
+        sa.Column("updated_at", time, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_retention_entries"),
+        sa.CheckConstraint(
+            "state IN ('planned', 'moving', 'trashed', 'restoring', 'removing', 'dropped', 'restored', 'removed')",
+            name=op.f("ck_retention_entries_state_is_known"),
+        ),
+        sqlite_autoincrement=True,
+    )
+    _create_index(
+        "ix_retention_entries_open",
+        "retention_entries",
+        ["twitch_vod_id"],
+        where="state IN ('planned', 'moving', 'trashed', 'restoring', 'removing')",
+        unique=True,
+    )
     op.create_table(
         "kv",
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
@@ -225,6 +274,8 @@ def downgrade() -> None:
     op.drop_table("oauth_tokens")
     op.drop_table("leases")
     op.drop_table("kv")
+    op.drop_table("retention_entries")
+    op.drop_table("retention_plans")
     op.drop_table("publications")
     op.drop_table("events")
     queue_counts.drop(op.get_bind())
@@ -241,8 +292,10 @@ def _readable_time(column: str) -> sa.CheckConstraint:
     )
 
 
-def _create_index(name: str, table: str, columns: list[str | sa.TextClause], *, where: str) -> None:
-    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+def _create_index(
+    name: str, table: str, columns: list[str | sa.TextClause], *, where: str, unique: bool = False
+) -> None:
+    op.create_index(name, table, columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 _DUE_STAGE = (

@@ -1,0 +1,263 @@
+"""Retention on real folders and databases: what goes is what was recorded, and it can be had back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.clock import START, FakeClock
+from support.kept_items import KeptItems, everything_below
+from vodkeep.db.engine import Database
+from vodkeep.db.events import EventLog
+from vodkeep.errors import RequestRefused
+from vodkeep.keep import trash
+from vodkeep.keep.manifest import load_manifest
+from vodkeep.keep.retention import Limits, Policy
+from vodkeep.pipeline.model import Asked, Asker
+from vodkeep.pipeline.retention import Retention
+from vodkeep.pipeline.retention_store import RetentionStore
+from vodkeep.telemetry.log import get_logger
+
+pytestmark = pytest.mark.anyio
+
+OLD = Policy(Limits(keep_days=30))
+BY_ME = Asked(Asker.CLI, "corr-1")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "archive"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def kept(database: Database, library: Path) -> KeptItems:
+    return KeptItems(database, library)
+
+
+def retention_of(kept: KeptItems, clock: FakeClock, policy: Policy = OLD) -> Retention:
+    return Retention(kept.database, kept.library, policy, clock, get_logger("retention"), interval=timedelta(hours=6))
+
+
+def events_of(kept: KeptItems, video_id: str) -> list[tuple[str | None, str | None]]:
+    with kept.database.unit_of_work(write=False) as unit:
+        found = EventLog(unit.connection).of_item(video_id)
+        return [(event.code, event.asked_by) for event in found if event.kind == "retention"]
+
+
+async def test_a_video_goes_waits_and_is_removed(kept: KeptItems, clock: FakeClock) -> None:
+    old, young = kept.add("1"), kept.add("2", days_old=3)
+    kept.add("3", published=False)
+    kept.add("4", protected=1)
+    kept.add("5", download_state="failed", processed=0, processing_error="no")
+    (old / "notes.txt").write_text("mine")
+    before = everything_below(kept.library)
+    retention = retention_of(kept, clock)
+
+    planned = await retention.plan()
+    assert [each.item.video_id for each in planned.going] == ["1"]
+    assert everything_below(kept.library) == before
+    report = await retention.run()
+    assert report.plan == planned
+    assert [(each.entry.twitch_vod_id, each.note) for each in report.moved] == [("1", "")]
+    after = everything_below(kept.library)
+    gone = str(kept.video("1").relative_to(kept.library))
+    assert before.keys() - after.keys() == {gone}
+    (entry,) = kept.entries("1")
+    assert entry["state"] == "trashed"
+    assert after[f"{entry['trash']}/video.mp4"] == before[gone]
+    manifest = load_manifest(old)
+    assert manifest is not None
+    assert manifest.let_go is not None
+    assert (manifest.file("video.mp4"), manifest.let_go.trash) == (None, entry["trash"])
+    assert kept.row("1")["let_go_at"] == START
+    assert events_of(kept, "1") == [("let_go", None)]
+
+    # The time for an undo is over, and still nothing is removed that YouTube was not asked about since.
+    clock.jump(7 * 86400 + 1)
+    assert (await retention.run()).removed == ()
+    kept.checked("1", clock.now())
+    report = await retention.run()
+    assert [each.twitch_vod_id for each in report.removed] == ["1"]
+    assert not (kept.library / entry["trash"]).exists()
+    manifest = load_manifest(old)
+    assert manifest is not None
+    assert manifest.let_go is not None
+    assert manifest.let_go.trash is None
+    assert events_of(kept, "1") == [("let_go", None), ("removed", None)]
+    assert {path.name for path in old.iterdir()} == {"manifest.json", "thumbnail.jpg", "notes.txt"}
+    assert kept.video("2").parent == young
+    assert kept.video("2").exists()
+    with pytest.raises(RequestRefused):
+        await retention.undo("1", BY_ME)
+
+
+async def test_an_undo_brings_it_back_and_protects_it(kept: KeptItems, clock: FakeClock) -> None:
+    kept.add("1")
+    before = everything_below(kept.library)
+    retention = retention_of(kept, clock)
+    await retention.run()
+    await retention.undo("1", BY_ME)
+    assert everything_below(kept.library) == before
+    row = kept.row("1")
+    assert (row["let_go_at"], row["protected"], row["generation"]) == (None, 1, 2)
+    assert events_of(kept, "1") == [("let_go", None), ("restored", "cli")]
+    assert (await retention.run()).plan.going == ()
+
+
+async def test_what_youtube_loses_is_brought_back(kept: KeptItems, clock: FakeClock) -> None:
+    kept.add("1")
+    before = everything_below(kept.library)
+    retention = retention_of(kept, clock)
+    await retention.run()
+    kept.publish("1", state="vanished", reason_code="vanished")
+    report = await retention.run()
+    assert [each.twitch_vod_id for each in report.restored] == ["1"]
+    assert everything_below(kept.library) == before
+    assert kept.row("1")["protected"] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"protected": 1}, id="protected"),
+        pytest.param({"generation": 5}, id="another run has had it"),
+        pytest.param({"processed": 0, "processing_error": None}, id="asked for again"),
+        pytest.param({"downloaded_path": "otter/elsewhere/video.mp4"}, id="moved"),
+    ],
+)
+async def test_what_changed_since_the_plan_stays(
+    kept: KeptItems, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    kept.add("1")
+    record = RetentionStore.record
+
+    def record_and_change(store: RetentionStore, *arguments: Any) -> Any:
+        entries = record(store, *arguments)
+        store._connection.execute(vods_update().values(change))
+        return entries
+
+    monkeypatch.setattr(RetentionStore, "record", record_and_change)
+    report = await retention_of(kept, clock).run()
+    assert [each.note != "" for each in report.moved] == [True]
+    assert kept.video("1").exists()
+    assert [each["state"] for each in kept.entries("1")] == ["dropped"]
+    assert kept.row("1")["let_go_at"] is None
+
+
+def vods_update() -> Any:
+    from vodkeep.db.tables import vods
+
+    return vods.update().where(vods.c.twitch_vod_id == "1")
+
+
+class _Killed(BaseException):
+    """Ends everything at once, like a signal nobody can catch."""
+
+
+# Where a process can die: before and after everything that changes a disk or a database.
+_POINTS: list[tuple[object, str]] = [
+    (RetentionStore, "record"),
+    (RetentionStore, "begin_move"),
+    (trash, "_make_folder"),
+    (trash, "_save"),
+    (os, "rename"),
+    (RetentionStore, "finish_move"),
+    (RetentionStore, "begin_restore"),
+    (RetentionStore, "finish_restore"),
+    (trash, "_drop_folder"),
+    (RetentionStore, "begin_removal"),
+    (os, "unlink"),
+    (RetentionStore, "finish_removal"),
+]
+
+
+def die_at(number: int) -> Callable[[], bool]:
+    """Tell at the call with this number that it is the one."""
+    calls = 0
+
+    def is_it() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == number
+
+    return is_it
+
+
+async def test_killed_anywhere_the_next_run_goes_on(kept: KeptItems, clock: FakeClock, tmp_path: Path) -> None:
+    """One item through its whole life, with a kill before each step and after each, and a run after it."""
+    aside = tmp_path / "aside"
+    steps = 0
+    for number in range(1, 200):
+        video_id = f"{1000 + number}"
+        kept.add(video_id)
+        content = kept.video(video_id).read_bytes()
+        retention = retention_of(kept, clock)
+        with pytest.MonkeyPatch.context() as patched:
+            is_it = die_at(number)
+            for owner, name in _POINTS:
+                patched.setattr(owner, name, dying(getattr(owner, name), is_it))
+            died = False
+            for life in (live_once(kept, retention, video_id), live_twice(kept, retention, video_id)):
+                try:
+                    await life
+                except _Killed:
+                    died = True
+        assert_one_copy(kept, video_id, content)
+        await retention.run()
+        assert_one_copy(kept, video_id, content)
+        (entry,) = kept.entries(video_id)[-1:]
+        assert entry["state"] in ("trashed", "restored", "dropped", "removed")
+        let_go = kept.row(video_id)["let_go_at"] is not None
+        assert let_go is (entry["state"] in ("trashed", "removed"))
+        steps += died
+        shutil.move(kept.folder(video_id), aside / video_id)
+        forget(kept, video_id)
+        if not died:
+            break
+    assert steps >= 2 * 10
+
+
+def dying(real: Callable[..., Any], is_it: Callable[[], bool]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        if is_it():
+            raise _Killed
+        result = real(*arguments, **options)
+        if is_it():
+            raise _Killed
+        return result
+
+    return call
+
+
+async def live_once(kept: KeptItems, retention: Retention, video_id: str) -> None:
+    await retention.run()
+    await retention.undo(video_id, BY_ME)
+
+
+async def live_twice(kept: KeptItems, retention: Retention, video_id: str) -> None:
+    await retention.run()
+
+
+def assert_one_copy(kept: KeptItems, video_id: str, content: bytes) -> None:
+    found = [path for path in kept.library.rglob("video.mp4") if path.read_bytes() == content]
+    assert len(found) == 1
+    manifest = load_manifest(kept.folder(video_id))
+    assert manifest is not None
+    if manifest.file("video.mp4") is not None:
+        assert found == [kept.video(video_id)], "the manifest promises a video that is not there"
+
+
+def forget(kept: KeptItems, video_id: str) -> None:
+    with kept.database.unit_of_work() as unit:
+        for table in ("vods", "publications", "retention_entries"):
+            unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE twitch_vod_id = '{video_id}'")
+        unit.commit()
+    shutil.rmtree(kept.library / ".trash", ignore_errors=True)
