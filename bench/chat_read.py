@@ -51,7 +51,7 @@ CHATTERS = 100_000
 START_MS = 1_700_000_000_000
 
 _BATCH = 50_000
-_FORM = 3  # of the files that are kept
+_FORM = 4  # of the files that are kept
 
 
 class Crowd:
