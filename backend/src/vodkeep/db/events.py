@@ -69,6 +69,11 @@ class EventLog:
         rows = self._connection.execute(query.limit(limit)).all()
         return [Event(*row) for row in reversed(rows)]
 
+    def after(self, number: int, *, limit: int) -> list[Event]:
+        """The first events with greater numbers, in their order."""
+        query = select(events).where(events.c.id > number).order_by(events.c.id).limit(limit)
+        return [Event(*row) for row in self._connection.execute(query).all()]
+
     def newest(self) -> int:
         """The id of the newest event of all; 0 before the first."""
         return self._connection.execute(select(func.max(events.c.id))).scalar() or 0

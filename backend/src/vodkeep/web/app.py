@@ -29,7 +29,9 @@ from vodkeep.web.chat import chat_routes
 from vodkeep.web.chat_export import chat_export_routes
 from vodkeep.web.cross_site import CrossSiteMiddleware
 from vodkeep.web.emotes import emote_routes
+from vodkeep.web.events import feed_routes
 from vodkeep.web.exchange import CORRELATION_HEADER, ExchangeMiddleware
+from vodkeep.web.feed import Feed
 from vodkeep.web.health import ReadinessChecks, health_routes
 from vodkeep.web.media import media_routes
 from vodkeep.web.pages import load_assets, page_routes
@@ -87,18 +89,20 @@ def create_app(deps: WebDeps) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
+    retry = retry_config_of(deps.pipeline)
     checks = ReadinessChecks(deps.database, deps.reader, deps.data_dir, deps.missing_credentials, deps.archive_problem)
     for router in (
         health_routes(deps.database, checks, deps.metrics),
         status_routes(
             deps.reader,
             deps.work,
-            retry=retry_config_of(deps.pipeline),
+            retry=retry,
             versions={"vodkeep": __version__, **deps.versions},
             started_at=deps.clock.now(),
             database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
         ),
         vod_routes(deps.reader, deps.work, deps.data_dir),
+        feed_routes(Feed(deps.reader, deps.work, deps.clock, retry=retry, version=__version__)),
         chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock),
         emote_routes(deps.reader, deps.emotes, deps.clock),
         chat_export_routes(deps.chats),

@@ -181,6 +181,14 @@ class StatusReader(Protocol):
         """The titles of those broadcasts that there are."""
         ...
 
+    async def newest_event(self) -> int:
+        """The number of the newest event of all timelines; 0 before the first."""
+        ...
+
+    async def events_after(self, number: int, *, limit: int) -> list[Event]:
+        """The first events with greater numbers, of whatever item, in their order."""
+        ...
+
     async def leases(self) -> Mapping[str, str]:
         """What only one process at a time may do, and the holder of each that does it; without the processes."""
         ...
@@ -268,6 +276,14 @@ class DatabaseStatusReader:
             return {row.twitch_vod_id: row.title for row in unit.connection.execute(query)}
 
         return await self._ask(read)
+
+    async def newest_event(self) -> int:
+        """See :class:`StatusReader`."""
+        return await self._ask(lambda unit: EventLog(unit.connection).newest())
+
+    async def events_after(self, number: int, *, limit: int) -> list[Event]:
+        """See :class:`StatusReader`."""
+        return await self._ask(lambda unit: EventLog(unit.connection).after(number, limit=limit))
 
     async def leases(self) -> Mapping[str, str]:
         """See :class:`StatusReader`."""

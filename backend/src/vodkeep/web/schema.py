@@ -296,6 +296,12 @@ class TimelineEvent(BaseModel):
     asked_by: str | None = Field(description="Where a person asked for it: `cli`, `api`, `admin`, `sql`.")
 
 
+class FeedEvent(TimelineEvent):
+    """A line of some broadcast's timeline, or of the service's own."""
+
+    vod_id: str | None = Field(description="Of which broadcast; null: of the service.")
+
+
 class Stretch(BaseModel):
     """A stretch of a broadcast's timeline, from its start."""
 
@@ -403,6 +409,30 @@ def retry_config_of(settings: PipelineSettings) -> RetryConfig:
     )
 
 
+def timeline_event_of(event: Event) -> TimelineEvent:
+    """A line of a timeline."""
+    return TimelineEvent(**_event_fields(event))
+
+
+def feed_event_of(event: Event) -> FeedEvent:
+    """A line of a timeline, with whose it is."""
+    return FeedEvent(**_event_fields(event), vod_id=event.twitch_vod_id)
+
+
+def _event_fields(event: Event) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "kind": event.kind,
+        "from_state": event.from_state,
+        "to_state": event.to_state,
+        "code": event.code,
+        "sentence": event.sentence,
+        "remedy": event.remedy,
+        "corr": event.corr,
+        "asked_by": event.asked_by,
+    }
+
+
 def active_of(figures: Figures, live: Mapping[str, LiveProgress]) -> list[ActiveDownload]:
     """What is at work, with the finest progress there is."""
     return [
@@ -481,20 +511,7 @@ def vod_detail_of(
         description=vod.description,
         custom_description=vod.custom_description,
         created_at=vod.created_at,
-        events=[
-            TimelineEvent(
-                at=event.at,
-                kind=event.kind,
-                from_state=event.from_state,
-                to_state=event.to_state,
-                code=event.code,
-                sentence=event.sentence,
-                remedy=event.remedy,
-                corr=event.corr,
-                asked_by=event.asked_by,
-            )
-            for event in events
-        ],
+        events=[timeline_event_of(event) for event in events],
     )
 
 
