@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,9 +83,9 @@ def place_of(root: Path, path: str, video_id: str) -> Place:
     return Place(root, named, video_id)
 
 
-def trash_folder(entry_id: int, video_id: str) -> PurePosixPath:
-    """The folder in the trash of one decision, relative to the library."""
-    return PurePosixPath(TRASH_NAME, f"{entry_id}-{video_id}")
+def new_trash_folder(video_id: str) -> PurePosixPath:
+    """A folder in the trash that is nobody's yet, relative to the library."""
+    return PurePosixPath(TRASH_NAME, f"{video_id}-{secrets.token_hex(6)}")
 
 
 def examine(place: Place) -> Video:
@@ -110,15 +111,9 @@ def move_to_trash(
     ):
         fcntl.flock(folder, fcntl.LOCK_EX)
         video = _look(place, top, folder)
+        _check_trash(top)
+        confirm(video)
         with _make_folder(top, trash) as bin_:
-            with os.scandir(bin_) as there:
-                if any(there):
-                    raise Refused("Its place in the trash is taken.")
-            try:
-                confirm(video)
-            except BaseException:
-                _drop_folder(top, trash)
-                raise
             rest = tuple(entry for entry in video.manifest.files if entry.name != place.path.name)
             _save(folder, replace(video.manifest, files=rest, let_go=describe(video.file)))
             os.rename(place.path.name, place.path.name, src_dir_fd=folder, dst_dir_fd=bin_)

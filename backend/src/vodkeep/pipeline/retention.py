@@ -36,7 +36,7 @@ from vodkeep.keep.retention import (
     plan_retention,
     why_unproven,
 )
-from vodkeep.keep.trash import Place, Refused, Video, place_of, trash_folder
+from vodkeep.keep.trash import Place, Refused, Video, new_trash_folder, place_of
 from vodkeep.pipeline.identity import MOUNT_IT, find_archive_problem
 from vodkeep.pipeline.model import Asked
 from vodkeep.pipeline.retention_store import Changed, Entry, RetentionStore
@@ -214,7 +214,7 @@ class Retention:
     def _move(self, entry: Entry) -> Moved:
         """Move one video into the trash, if everything is as it was when that was planned."""
         now = self._clock.now()
-        folder = trash_folder(entry.id, entry.twitch_vod_id)
+        folder = new_trash_folder(entry.twitch_vod_id)
         begun = False
 
         def confirm(video: Video) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import URL
 
 from support.clock import START, FakeClock
-from support.kept_items import KeptItems, everything_below
+from support.kept_items import DURATION_MS, KeptItems, everything_below
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
-from vodkeep.errors import RequestRefused
+from vodkeep.errors import DatabaseUnavailable, RequestRefused
 from vodkeep.keep import trash
 from vodkeep.keep.manifest import load_manifest
 from vodkeep.keep.retention import Limits, Policy
@@ -156,6 +161,199 @@ def vods_update() -> Any:
     from vodkeep.db.tables import vods
 
     return vods.update().where(vods.c.twitch_vod_id == "1")
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """An item with something about it that may speak against letting its video go."""
+
+    days_old: float
+    values: tuple[tuple[str, Any], ...]  # of its row
+    published: bool
+    part: tuple[tuple[str, Any], ...]  # of its row in publications
+    on_disk: str  # what is odd about its folder
+
+
+_ODD_ROWS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"protected": 1},
+    {"download_state": "uploading", "processed": 0},
+    {"processed": 0, "processing_error": None},
+    {"downloaded_path": "../outside/video.mp4"},
+    {"downloaded_path": "/etc/passwd"},
+    {"downloaded_path": "otter/../../outside/video.mp4"},
+    {"downloaded_path": ".work/1/video.mp4"},
+    {"downloaded_path": "video.mp4"},
+    {"downloaded_path": "otter/A broadcast [1]/manifest.json"},
+    {"downloaded_path": "otter/A broadcast [1]/video.mp4"},
+    {"downloaded_path": "link/A broadcast [2]/video.mp4"},
+    {"download_bytes": -5},
+]
+_ODD_PARTS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"state": "uploaded"},
+    {"state": "superseded"},
+    {"reason_code": "vanished"},
+    {"youtube_duration_ms": None},
+    {"youtube_duration_ms": DURATION_MS + 2001},
+    {"checked_at": None},
+    {"checked_at": START - timedelta(days=40)},
+    {"parts": 2},
+    {"start_ms": 5000},
+    {"checksum": "blake3:" + "0" * 64},
+    {"end_ms": DURATION_MS - 20_000, "youtube_duration_ms": DURATION_MS - 20_000},
+]
+_ODD_FOLDERS = [
+    "",
+    "",
+    "notes beside it",
+    "a link for a folder",
+    "a link for a video",
+    "a folder for a video",
+    "no manifest",
+    "no words in its manifest",
+    "a link for a manifest",
+    "another item's manifest",
+    "more bytes",
+    "nothing at all",
+    "the trash is a link",
+]
+
+_rows = st.sampled_from(_ODD_ROWS).map(lambda values: tuple(values.items()))
+_parts = st.sampled_from(_ODD_PARTS).map(lambda values: tuple(values.items()))
+_folders = st.sampled_from(_ODD_FOLDERS)
+# Mostly one thing at a time, or nothing would ever go.
+oddities = st.one_of(
+    st.builds(Oddity, st.just(100.0), st.just(()), st.just(True), st.just(()), _folders),
+    st.builds(Oddity, st.just(100.0), _rows, st.just(True), st.just(()), st.just("")),
+    st.builds(Oddity, st.just(100.0), st.just(()), st.just(True), _parts, st.just("")),
+    st.builds(Oddity, st.sampled_from([3.0, 31.0, 100.0]), _rows, st.booleans(), _parts, _folders),
+)
+
+
+def make_odd(kept: KeptItems, video_id: str, oddity: Oddity, outside: Path) -> None:
+    folder = kept.add(
+        video_id,
+        days_old=oddity.days_old,
+        published=oddity.published,
+        part=dict(oddity.part),
+        **dict(oddity.values),
+    )
+    video, manifest = folder / "video.mp4", folder / "manifest.json"
+    match oddity.on_disk:
+        case "notes beside it":
+            (folder / "notes.txt").write_text("mine")
+        case "a link for a folder":
+            shutil.move(folder, outside / video_id)
+            folder.symlink_to(outside / video_id)
+        case "a link for a video":
+            shutil.move(video, outside / f"{video_id}.mp4")
+            video.symlink_to(outside / f"{video_id}.mp4")
+        case "a folder for a video":
+            video.unlink()
+            video.mkdir()
+        case "no manifest":
+            manifest.unlink()
+        case "no words in its manifest":
+            manifest.write_text("{}")
+        case "a link for a manifest":
+            shutil.move(manifest, outside / f"{video_id}.json")
+            manifest.symlink_to(outside / f"{video_id}.json")
+        case "another item's manifest":
+            manifest.write_text(manifest.read_text().replace(f'"video_id": "{video_id}"', '"video_id": "9"'))
+        case "more bytes":
+            video.write_bytes(video.read_bytes() + b"more")
+        case "nothing at all":
+            shutil.rmtree(folder)
+        case "the trash is a link":
+            if not (kept.library / ".trash").is_symlink():
+                (kept.library / ".trash").symlink_to(outside)
+
+
+@pytest.fixture
+def sqlite_kept(migrated_sqlite_file: Path, tmp_path: Path) -> Iterator[Callable[[], KeptItems]]:
+    """Makes an empty archive with an empty database, again and again."""
+    made: list[Database] = []
+
+    def make() -> KeptItems:
+        home = tmp_path / str(len(made))
+        (home / "archive").mkdir(parents=True)
+        (home / "outside").mkdir()
+        (home / "archive" / "link").symlink_to(home / "outside")
+        shutil.copyfile(migrated_sqlite_file, home / "vodkeep.db")
+        made.append(Database(URL.create("sqlite", database=str(home / "vodkeep.db"))))
+        return KeptItems(made[-1], home / "archive")
+
+    yield make
+    for database in made:
+        database.dispose()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    several=st.lists(oddities, min_size=1, max_size=4),
+    policy=st.sampled_from(
+        [
+            OLD,
+            Policy(Limits(keep_count=1)),
+            Policy(Limits(keep_days=30, keep_bytes=20), only_copy=True),
+            Policy(Limits(keep_days=30), channels={"otter": Limits()}),
+            Policy(),
+        ]
+    ),
+    failure=st.sampled_from(["", "", "", "publications cannot be read", "publications read as nothing"]),
+)
+def test_nothing_goes_but_what_the_dry_run_names(
+    sqlite_kept: Callable[[], KeptItems], several: list[Oddity], policy: Policy, failure: str
+) -> None:
+    """Whatever the rows and the folders say, and whichever question fails."""
+    kept = sqlite_kept()
+    home = kept.library.parent
+    for number, oddity in enumerate(several, 1):
+        make_odd(kept, str(number), oddity, home / "outside")
+    before = everything_below(home)
+    retention = retention_of(kept, FakeClock(), policy)
+
+    def fail(*_: Any) -> Any:
+        if failure == "publications cannot be read":
+            raise DatabaseUnavailable("It is away.")
+        return {}
+
+    async def plan_and_run() -> tuple[list[str], dict[str, bytes | str], list[str]]:
+        planned = await retention.plan()
+        untouched = everything_below(home)
+        report = await retention.run()
+        gone = [each.entry.path for each in report.moved if not each.note]
+        return [each.item.path for each in planned.going], untouched, gone
+
+    with pytest.MonkeyPatch.context() as patched:
+        if failure:
+            patched.setattr(RetentionStore, "_parts", fail)
+        try:
+            planned, untouched, gone = anyio.run(plan_and_run)
+        except DatabaseUnavailable:
+            assert failure
+            assert files_of(everything_below(home)) == files_of(before)
+            return
+    after = everything_below(home)
+    assert files_of(untouched) == files_of(before)
+    assert gone == planned
+    lost = before.keys() - after.keys()
+    assert lost == {f"archive/{path}" for path in gone}
+    manifests = {f"{path.rpartition('/')[0]}/manifest.json" for path in lost}
+    kept_as_it_was = {name for name in files_of(before) if name not in lost | manifests}
+    assert {name for name in kept_as_it_was if after[name] != before[name]} == set()
+    came = {after[name] for name in files_of(after) if name not in before}
+    assert came == {before[name] for name in lost}
+    if failure and not policy.only_copy:
+        assert gone == []
+
+
+def files_of(found: dict[str, bytes | str]) -> dict[str, bytes | str]:
+    """All but the database's own files."""
+    return {name: content for name, content in found.items() if not name.startswith("vodkeep.db")}
 
 
 class _Killed(BaseException):
