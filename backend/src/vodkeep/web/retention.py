@@ -20,7 +20,7 @@ from vodkeep.web.answers import answer_json
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 
 class PlannedVideo(BaseModel):
@@ -67,7 +67,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 
 def retention_routes(retention: Retention, reader: StatusReader) -> APIRouter:
     """The routes of retention."""
-    router = APIRouter(prefix="/api/v1", tags=["retention"])
+    router = new_router(prefix="/api/v1", tags=["retention"])
 
     @readable(router, "/retention/plan", response_model=RetentionPlan, responses=documented(401, 503))
     async def plan(request: Request) -> Response:
@@ -89,7 +89,9 @@ def retention_routes(retention: Retention, reader: StatusReader) -> APIRouter:
         return answer_json(request, Decisions(items=[_decision(each, retention) for each in found]))
 
     @router.post(
-        "/vods/{vod_id}/undo-retention", response_model=Decision, responses=documented(401, 403, 404, 409, 415, 503)
+        "/vods/{vod_id}/undo-retention",
+        response_model=Decision,
+        responses=documented(401, 403, 404, 409, 413, 415, 422, 503),
     )
     async def undo(vod_id: Annotated[str, Path(description="The video id at Twitch.")]) -> Response:
         """Bring the video of a broadcast back from the trash, and protect it. 409 when it is not there."""
