@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vodkeep.errors import TransientError
 from vodkeep.keep.fixity import find_folders
+from vodkeep.keep.library import load_manifest_quietly
 from vodkeep.keep.manifest import ManifestError
 from vodkeep.keep.media_names import NameProblem, check_item
 from vodkeep.keep.media_server import NFO_NAME, write_media_server_files
@@ -56,6 +57,9 @@ def _check(library: Path, write: bool) -> _Report:
     problems: list[NameProblem] = []
     for folder in find_folders(library):
         items += 1
+        manifest = load_manifest_quietly(library / folder)
+        if manifest is not None and manifest.let_go is not None:
+            continue  # Its video went on purpose, and servers see an empty folder.
         if write:
             try:
                 written += len(write_media_server_files(library / folder))

@@ -71,6 +71,7 @@ def read_cut_points(video: Path) -> list[CutPoint]:
             sizes.append(before + (np.cumsum(samples.sizes) - samples.sizes)[keys])
             before += int(samples.sizes.sum())
         at_s, total = np.concatenate(times), np.concatenate(sizes)
+        media = before
         for other in movie.tracks[1:]:
             before = 0
             passed = np.zeros(len(at_s), np.int64)
@@ -79,7 +80,7 @@ def read_cut_points(video: Path) -> list[CutPoint]:
                 passed += ends[np.searchsorted(_decoded_s(other, samples), at_s, "left")]
                 before += int(ends[-1])
             total += passed
-        media = sum(int(samples.sizes.sum()) for each in movie.tracks for samples in _blocks(descriptor, movie, each))
+            media += before
         # The index is shared out with the media.
         share = movie.size / media if media else 1.0
         return [CutPoint(round(float(at) * 1000), int(size * share)) for at, size in zip(at_s, total, strict=True)]
@@ -110,7 +111,10 @@ async def cut_part(video: Path, part: Part, target: Path, *, ffmpeg: str) -> Non
             begins_s=stretches[0].begins_s,
             size_bytes=length.size_bytes,
         )
-        await anyio.to_thread.run_sync(_prove, video, new, stretches)
+        try:
+            await anyio.to_thread.run_sync(_prove, video, new, stretches)
+        except PermanentError as error:
+            raise _unproven("its index cannot be read") from error  # The film's could be, a moment ago.
         await anyio.to_thread.run_sync(_settle, new, target)
     finally:
         with anyio.CancelScope(shield=True):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support.queue_items import make_item
 from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.keep.fixity import check_files
 from vodkeep.keep.library import Library, describe_file
-from vodkeep.keep.manifest import MANIFEST_NAME, Manifest, load_manifest, write_manifest
+from vodkeep.keep.manifest import MANIFEST_NAME, LetGoEntry, Manifest, load_manifest, write_manifest
 from vodkeep.keep.media_server import write_media_server_files
 from vodkeep.library_command import check_library
 from vodkeep.pipeline.archive import Archivist
@@ -113,6 +114,13 @@ async def test_the_library_is_checked_and_mended(tmp_path: Path) -> None:
     code, told = await check()
     assert (code, told.splitlines()[-1]) == (0, "1 items, 0 problems, 2 hints.")
     assert await check(write=True) == (0, "3 files were written.\n1 items, 0 problems, 0 hints.\n")
+    let_go = keep(tmp_path, "2303")
+    manifest = load_manifest(let_go)
+    assert manifest is not None
+    gone = LetGoEntry(manifest.captured_at, "It was old.", manifest.files[0], None)
+    (let_go / MANIFEST_NAME).write_text(write_manifest(replace(manifest, files=(), let_go=gone)), "utf-8")
+    (let_go / "video.mp4").unlink()
+    assert await check() == (0, "2 items, 0 problems, 0 hints.\n")
     folder = keep(tmp_path, "2302 [tmdbid-603]")
     (folder / "video.nfo").write_text("<movie>")
     code, told = await check(as_json=True)

@@ -126,6 +126,17 @@ async def test_ffmpegs_own_words_are_told(tmp_path: Path) -> None:
         await cut_part(video, Part(1, 1, 0, 12_000), tmp_path / "part.mp4", ffmpeg=str(broken))
 
 
+async def test_a_program_that_writes_nonsense_is_tried_again(tmp_path: Path) -> None:
+    video = from_the_engine(tmp_path / "whole")
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text('#!/bin/sh\nfor last; do :; done\necho nonsense > "$last"\n')
+    nonsense.chmod(0o755)
+    with pytest.raises(TransientError, match="its index cannot be read") as caught:
+        await cut_part(video, Part(1, 1, 0, 12_000), tmp_path / "part.mp4", ffmpeg=str(nonsense))
+    assert caught.value.code == "split_failed"
+    assert not list(tmp_path.glob("part.mp4*"))
+
+
 async def test_a_place_that_is_no_key_frame_is_not_cut_at(tmp_path: Path) -> None:
     video = from_the_engine(tmp_path / "whole")
     with pytest.raises(TransientError, match="no key frame at 6500 ms"):
