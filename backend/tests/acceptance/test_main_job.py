@@ -33,6 +33,7 @@ def test_a_channel_is_kept(home_of: HomeOf, dsn: str | None) -> None:
         assert stretches == [(0, 8000, ""), (8000, 16000, "muted"), (16000, 30000, "")]
     assert [e["reason"] for e in manifests[ids.PLAIN]["ledger"]] == [""]
     assert [c["title"] for c in manifests[ids.PLAIN]["chapters"]] == ["Celeste", "Hollow Knight", "Just Chatting"]
+    assert [manifests[video_id]["pauses"] for video_id in (ids.PLAIN, ids.DISCONTINUITY)] == [[], [[12_000, 19_000]]]
     codecs = {e["kind"]: e["codec"] for e in manifests[ids.FMP4]["streams"]}
     assert codecs == {"video": "hevc", "audio": "aac"}
 

@@ -46,6 +46,7 @@ from vodkeep.capture.model import (
 from vodkeep.capture.mp4_index import Movie
 from vodkeep.capture.pace import Pace
 from vodkeep.capture.patience import Patience
+from vodkeep.capture.pauses import find_pauses
 from vodkeep.capture.plan import (
     is_good_enough,
     keep_plan,
@@ -115,6 +116,7 @@ class Captured:
     has_thumbnail: bool
     cut_short_by: PermanentError | None  # why no more of it can ever be had
     picture_start: datetime | None = None  # when its first picture was broadcast, UTC, where the playlist says so
+    pauses: tuple[tuple[int, int], ...] = ()  # ms since then in which there was no picture; see `find_pauses`
 
 
 class DownloadWhole(Protocol):
@@ -335,6 +337,7 @@ class _Capture:
             has_thumbnail=has_thumbnail,
             cut_short_by=gone,
             picture_start=playlist.segments[0].program_date_time,
+            pauses=find_pauses(playlist),
         )
 
     # --- resolve and plan ----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from vodkeep.chat.model import ChatMessage, Chatter, Kind, Source
+from vodkeep.chat.picture_time import Pauses, to_clock
 from vodkeep.errors import CredentialsError, PermanentError, RateLimited, ServerError, TransientError
 
 OPERATION = "VideoCommentsByOffsetOrCursor"
@@ -132,9 +133,9 @@ def read_page(status: int, headers: Mapping[str, str], body: bytes) -> Page:
     return Page(comments, video.comments.pageInfo.hasNextPage, cursor or None)
 
 
-def message_of(comment: Comment, *, channel: str, start_ms: int) -> ChatMessage:
+def message_of(comment: Comment, *, channel: str, start_ms: int, pauses: Pauses = ()) -> ChatMessage:
     """The comment as a message of ``channel``, whose picture began at ``start_ms`` (Unix milliseconds)."""
-    replayed_ms = start_ms + comment.offset_s * 1000
+    replayed_ms = start_ms + to_clock(comment.offset_s * 1000, pauses)
     said_ms = comment.created_ms
     if said_ms is None or abs(said_ms - replayed_ms) > _BELIEVABLE_MS:
         said_ms = replayed_ms

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import Connection, delete, func, insert, or_, select
@@ -18,6 +19,7 @@ from vodkeep.chat.comment_pages import Comment, Taken, message_of
 from vodkeep.chat.erasure import ErasureStore
 from vodkeep.chat.ids import LAST_OFFSET_MS
 from vodkeep.chat.model import ChatMessage, Source
+from vodkeep.chat.picture_time import Pauses, to_clock, to_picture
 from vodkeep.chat.sessions import Session, SessionStore, base_of
 from vodkeep.chat.store import merge_messages
 from vodkeep.chat.stretches import Stretch, covered, joined, shrunk, within, without
@@ -52,6 +54,7 @@ class Broadcast:
     stream_id: str | None
     start_ms: int  # of its picture, Unix milliseconds
     duration_ms: int
+    pauses: Pauses = ()  # of its picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,10 @@ class ChatFiller:
         return added + await self._save(broadcast, pending, read)
 
     async def _save(self, broadcast: Broadcast, comments: Sequence[Comment], read: Sequence[Stretch]) -> int:
-        messages = [message_of(each, channel=broadcast.channel, start_ms=broadcast.start_ms) for each in comments]
+        messages = [
+            message_of(each, channel=broadcast.channel, start_ms=broadcast.start_ms, pauses=broadcast.pauses)
+            for each in comments
+        ]
 
         def work(unit: UnitOfWork) -> int:
             added = merge_into_item(unit.connection, broadcast, messages)
@@ -200,15 +206,17 @@ def _tie(connection: Connection, broadcast: Broadcast) -> _State:
     if broadcast.stream_id is not None:
         live = store.by_stream(broadcast.channel, broadcast.stream_id)
         if live is not None and live.vod_id != broadcast.vod_id:
-            store.link(live.id, broadcast.vod_id, live.base_ms - broadcast.start_ms)
+            store.link(live.id, broadcast.vod_id, live.base_ms - broadcast.start_ms, broadcast.pauses)
     for session in store.of_item(broadcast.vod_id):
-        if session.vod_offset_ms != session.base_ms - broadcast.start_ms:
-            store.link(session.id, broadcast.vod_id, session.base_ms - broadcast.start_ms)
+        place = (session.base_ms - broadcast.start_ms, broadcast.pauses)
+        if (session.vod_offset_ms, session.pauses) != place:
+            store.link(session.id, broadcast.vod_id, *place)
     return _look(connection, broadcast)
 
 
 def _look(connection: Connection, broadcast: Broadcast) -> _State:
     sessions = SessionStore(connection).of_item(broadcast.vod_id)
+    place_at = partial(to_picture, pauses=broadcast.pauses)
     # The last word of a session that is still being recorded is as far as it goes.
     recorded = [
         (
@@ -218,9 +226,12 @@ def _look(connection: Connection, broadcast: Broadcast) -> _State:
         for session in sessions
         if session.source is Source.LIVE
     ]
-    end_ms = broadcast.start_ms + broadcast.duration_ms
+    end_ms = broadcast.start_ms + to_clock(broadcast.duration_ms, broadcast.pauses)
     present = shrunk(_load_presence(connection, broadcast.channel, broadcast.start_ms, end_ms), MARGIN_MS)
-    heard = [(start - broadcast.start_ms, end - broadcast.start_ms) for start, end in within(present, recorded)]
+    heard = [
+        (place_at(start - broadcast.start_ms), place_at(end - broadcast.start_ms))
+        for start, end in within(present, recorded)
+    ]
     read = load_read(connection, broadcast.vod_id)
     return _State(sessions, within([*heard, *read], [(0, broadcast.duration_ms)]))
 
@@ -251,7 +262,8 @@ def _open_own(connection: Connection, broadcast: Broadcast, source: Source) -> S
         vod_offset_ms=base_ms - broadcast.start_ms,
         source=source,
     )
-    store.end(session.id, broadcast.start_ms + broadcast.duration_ms)
+    store.link(session.id, broadcast.vod_id, session.vod_offset_ms, broadcast.pauses)
+    store.end(session.id, broadcast.start_ms + to_clock(broadcast.duration_ms, broadcast.pauses))
     ended = store.get(session.id)
     assert ended is not None
     return ended

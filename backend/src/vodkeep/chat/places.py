@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vodkeep.chat.ids import LAST_OFFSET_MS, LOWER_HALF, SESSION_SHIFT, first_id, offset_of, session_of
+from vodkeep.chat.picture_time import to_clock, to_picture
 from vodkeep.chat.sessions import Session
 
 _MOST_DIGITS = 19
@@ -52,17 +53,18 @@ def read_cursor(cursor: str) -> int:
 
 def place_of(number: int, session: Session) -> int:
     """Where the message of that session lies on the item's timeline, ms."""
-    return offset_of(number) + session.vod_offset_ms
+    return to_picture(offset_of(number) + session.vod_offset_ms, session.pauses)
 
 
 def first_from(session: Session, place: Place) -> int:
     """The smallest number in the session that lies at ``place`` or later; none of the session's when all lie before."""
-    offset_ms = place.offset_ms - session.vod_offset_ms
+    place_ms = place.offset_ms
     if place.after is not None:
         if session.id == session_of(place.after):
             return place.after + 1
         if session.id < session_of(place.after):
-            offset_ms += 1
+            place_ms += 1
+    offset_ms = to_clock(place_ms, session.pauses) - session.vod_offset_ms
     return beyond(session) + 1 if offset_ms > LAST_OFFSET_MS else first_id(session.id, offset_ms)
 
 
@@ -83,10 +85,10 @@ def stretches(sessions: Iterable[Session], place: Place) -> list[list[Session]]:
     for session in sorted(sessions, key=lambda each: (each.vod_offset_ms, each.id)):
         if session.last_ms is None:
             continue
-        last_ms = session.last_ms - session.base_ms + session.vod_offset_ms
+        last_ms = to_picture(session.last_ms - session.base_ms + session.vod_offset_ms, session.pauses)
         if last_ms + _TIES_MS < place.offset_ms:
             continue
-        if groups and session.vod_offset_ms <= end_ms:
+        if groups and to_picture(session.vod_offset_ms, session.pauses) <= end_ms:
             groups[-1].append(session)
             end_ms = max(end_ms, last_ms)
         else:

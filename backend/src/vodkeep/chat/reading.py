@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from vodkeep.chat.database import CHAT
 from vodkeep.chat.message_json import SAID, chatter_json, message_json
+from vodkeep.chat.picture_time import to_picture_sql
 from vodkeep.chat.places import BEGINNING_MS, Place, beyond, first_from, last_before, later, place_after, stretches
 from vodkeep.chat.sessions import RECORDING, Session, SessionStore
 from vodkeep.chat.store import BUCKET_MS
@@ -234,16 +235,18 @@ def load_activity(connection: Connection, vod_id: str, *, width_ms: int) -> byte
     else:
         told = "coalesce(CAST(json_agg(json_build_array(slot * :width, n) ORDER BY slot) AS text), '[]')"
     lift = _LIFT_MS // width_ms * width_ms
+    sessions = SessionStore(connection).of_item(vod_id)
+    if not sessions:
+        return None
+    middle = to_picture_sql(f"(bucket * {BUCKET_MS} + {BUCKET_MS // 2} + vod_offset_ms)", sessions[0].pauses)
     query = (
         f"SELECT count(*), {told} FROM ("
-        f"SELECT (bucket * {BUCKET_MS} + {BUCKET_MS // 2} + vod_offset_ms + :lift) / :width - :lifted AS slot,"
+        f"SELECT ({middle} + :lift) / :width - :lifted AS slot,"
         " sum(n) AS n FROM chat_session JOIN chat_bucket ON session_id = chat_session.id WHERE vod_id = :vod_id"
         " GROUP BY 1 ORDER BY 1) AS slots"
     )
     values = {"width": width_ms, "lift": lift, "lifted": lift // width_ms, "vod_id": vod_id}
-    count, json = connection.execute(text(query), values).one()
-    if not count and not SessionStore(connection).of_item(vod_id):
-        return None
+    _, json = connection.execute(text(query), values).one()
     return _bytes(json)
 
 
@@ -268,8 +271,9 @@ class _Rows:
     def _of(self, session: Session) -> str:
         first = first_from(session, self.place)
         last = beyond(session) if self.until_ms is None else last_before(session, self.until_ms)
+        place_ms = to_picture_sql(f"(((id & 4294967295) >> 4) + ({session.vod_offset_ms}))", session.pauses)
         return (
-            f"SELECT *, ((id & 4294967295) >> 4) + ({session.vod_offset_ms}) AS place_ms FROM chat_message"
+            f"SELECT *, {place_ms} AS place_ms FROM chat_message"
             f" WHERE id BETWEEN {first} AND {last} ORDER BY id LIMIT {self.limit}"
         )
 

@@ -239,7 +239,7 @@ class _Span:
 
 def _at_its_base(session: Session) -> Session:
     """The session on a timeline that begins with it."""
-    return replace(session, vod_offset_ms=0)
+    return replace(session, vod_offset_ms=0, pauses=())
 
 
 def _end_ms(session: Session) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Executable, Row, Select, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vodkeep.chat.ids import MARGIN_MS
 from vodkeep.chat.model import Source
+from vodkeep.chat.picture_time import Pauses
 from vodkeep.chat.tables import chat_session
 
 RECORDING = "recording"
@@ -37,6 +39,7 @@ class Session:
     revision: int = 0  # grows with every change of its messages
     index_due: int = 0  # 1: the search index may lack some of them
     recorded_from_ms: int | None = None  # what was sent before was not recorded; None: nobody has begun to
+    pauses: Pauses = ()  # of its item's picture
 
     @property
     def start_ms(self) -> int:
@@ -121,12 +124,13 @@ class SessionStore:
             .order_by(chat_session.c.base_ms, chat_session.c.id)
         )
 
-    def link(self, session_id: int, vod_id: str | None, vod_offset_ms: int) -> None:
+    def link(self, session_id: int, vod_id: str | None, vod_offset_ms: int, pauses: Pauses = ()) -> None:
         """Make it the chat of an item, whose picture began at ``base_ms - vod_offset_ms``; all its messages move."""
+        told = msgspec.json.encode(pauses).decode() if pauses else None
         self._connection.execute(
             update(chat_session)
             .where(chat_session.c.id == session_id)
-            .values(vod_id=vod_id, vod_offset_ms=vod_offset_ms)
+            .values(vod_id=vod_id, vod_offset_ms=vod_offset_ms, pauses=told)
         )
 
     def note_beginning(self, session_id: int, from_ms: int) -> None:
@@ -186,4 +190,5 @@ def _query() -> Select[Any]:
 
 def _session(row: Row[Any]) -> Session:
     values = row._asdict()
-    return Session(**{**values, "source": Source(values["source"])})
+    pauses = msgspec.json.decode(values["pauses"], type=Pauses) if values["pauses"] else ()
+    return Session(**{**values, "source": Source(values["source"]), "pauses": pauses})

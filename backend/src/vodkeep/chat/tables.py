@@ -34,6 +34,8 @@ chat_session = Table(
     Column("vod_id", Text, nullable=True),  # `twitch_vod_id` of its item, which may be a placeholder
     # To be added to a message's offset for its place on the item's timeline; moving a whole chat is one UPDATE.
     Column("vod_offset_ms", BigInteger, nullable=False, server_default=text("0")),
+    # JSON, chat.picture_time.Pauses of its item: [[start_ms, end_ms], ...]; NULL: none
+    Column("pauses", Text, nullable=True),
     Column("state", Text, nullable=False, server_default="recording"),  # or "ended"
     Column("ended_ms", BigInteger, nullable=True),
     Column("last_ms", BigInteger, nullable=True),  # `sent_ms` of its latest message

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from vodkeep.chat.ids import offset_of, pack_msg_id, pack_uuid, unpack_uuid
 from vodkeep.chat.model import ChatMessage, Chatter, Kind, Source
+from vodkeep.chat.places import place_of
 from vodkeep.chat.sessions import Session, SessionStore
 from vodkeep.chat.tables import chat_message, chatter
 from vodkeep.db.engine import Database
@@ -104,7 +105,7 @@ def _placed(session: Session, row: RowMapping, known: dict[int, Chatter]) -> Pla
         extra=extra,
         source=Source(row["source"]),
     )
-    return Placed(offset_ms + session.vod_offset_ms, message)
+    return Placed(place_of(row["id"], session), message)
 
 
 def _id_of(packed: bytes, fields: dict[str, object]) -> str:

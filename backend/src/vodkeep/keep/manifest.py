@@ -128,6 +128,8 @@ class Manifest:
     ledger: tuple[LedgerEntry, ...]
     chapters: tuple[ChapterEntry, ...]
     picture_start: datetime | None = None  # when its first picture was broadcast, UTC, where the playlist said so
+    # ms since then in which nothing was broadcast and after which the picture goes on without a hole, from start to end
+    pauses: tuple[tuple[int, int], ...] = ()
     chat: ChatEntry | None = None  # None: nothing was kept of it, or it was not seen to yet
     description: str = ""  # as Twitch had it
     found_at: datetime | None = None  # when the catalog first saw it, UTC; None: not told
@@ -174,6 +176,7 @@ def read_manifest(text: str) -> Manifest:
                 "ledger": tuple(LedgerEntry(**entry) for entry in fields["ledger"]),
                 "chapters": tuple(ChapterEntry(**entry) for entry in fields["chapters"]),
                 "picture_start": _moment(fields.get("picture_start")),
+                "pauses": tuple((int(start), int(end)) for start, end in fields.get("pauses") or ()),
                 "chat": _read_chat(fields["chat"]) if fields.get("chat") else None,
                 "found_at": _moment(fields.get("found_at")),
                 "publications": tuple(_read_publication(entry) for entry in fields.get("publications") or ()),

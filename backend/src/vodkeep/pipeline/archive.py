@@ -283,6 +283,7 @@ def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
             for chapter in resolved.chapters
         ),
         picture_start=captured.picture_start,
+        pauses=captured.pauses,
     )
 
 

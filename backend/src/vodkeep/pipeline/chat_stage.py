@@ -24,6 +24,7 @@ from vodkeep.chat.files import UnreadableFile, read_chat, write_chat
 from vodkeep.chat.fill import Broadcast, ChatFiller, Comments, Filled, merge_into_item
 from vodkeep.chat.forms import Form
 from vodkeep.chat.ndjson import FORMAT, Head
+from vodkeep.chat.picture_time import to_clock
 from vodkeep.chat.sessions import SessionStore
 from vodkeep.chat.vault.manifest import NAME as EMOTES_NAME
 from vodkeep.chat.vault.service import ItemKeeper
@@ -113,7 +114,7 @@ class ChatKeeper:
         broadcast = subject.broadcast
         channel_id = await self._database.run(partial(_broadcaster_id, login=broadcast.channel), write=False)
         start = datetime.fromtimestamp(broadcast.start_ms / 1000, UTC)
-        end = start + timedelta(milliseconds=broadcast.duration_ms)
+        end = start + timedelta(milliseconds=to_clock(broadcast.duration_ms, broadcast.pauses))
         body = await emotes.manifest(vod_id=broadcast.vod_id, channel_id=channel_id, start=start, end=end)
 
         def write(*, check: Callable[[], None]) -> None:
@@ -164,7 +165,9 @@ def load_subject(unit: UnitOfWork, item: QueueItem, library: Path) -> Subject | 
     start = picture_start(manifest, item.date)
     if start is None:
         return None
-    broadcast = Broadcast(item.twitch_vod_id, item.channel, stream_id, _unix_ms(start), manifest.duration_ms)
+    broadcast = Broadcast(
+        item.twitch_vod_id, item.channel, stream_id, _unix_ms(start), manifest.duration_ms, manifest.pauses
+    )
     return Subject(broadcast, library / folder, manifest)
 
 

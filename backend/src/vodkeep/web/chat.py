@@ -240,5 +240,5 @@ def _segment_tag(sessions: list[Session], number: int, view: View) -> str | None
     """What changes whenever a segment could; None while somebody still writes."""
     if not sessions or any(each.state == RECORDING for each in sessions):
         return None
-    state = (_FORM, number, view, [(each.id, each.revision, each.vod_offset_ms) for each in sessions])
+    state = (_FORM, number, view, [(each.id, each.revision, each.vod_offset_ms, each.pauses) for each in sessions])
     return f'"{blake2b(repr(state).encode(), digest_size=12).hexdigest()}"'

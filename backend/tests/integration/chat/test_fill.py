@@ -135,6 +135,27 @@ async def test_a_recording_is_laid_to_the_picture(chat_database: Database) -> No
     assert placed.offset_ms == 250
 
 
+async def test_what_is_said_behind_a_pause_of_the_picture_lies_where_it_is_seen(chat_database: Database) -> None:
+    """The picture of 600 s took 700 s to broadcast; the recorder left 50 s before its end."""
+    paused = replace(ITEM, pauses=((200_000, 300_000),))
+    record(chat_database, 0, 650)
+    with chat_database.unit_of_work() as unit:
+        session = SessionStore(unit.connection).by_stream("lumen", "4242")
+        assert session is not None
+        SessionStore(unit.connection).reopen(session)
+        SessionStore(unit.connection).end(session.id, START_MS + 700_000)
+        unit.commit()
+    shelf = Shelf()
+    filled = await filler(chat_database, shelf).fill(paused)
+    assert shelf.asked == [(0, 5_000), (544_000, 600_000)]
+    assert filled.completeness == 1.0
+    offsets = {
+        int(each.message.body.split()[1]): each.offset_ms
+        for each in walk(chat_database, load_sessions(chat_database, ITEM.vod_id))
+    }
+    assert [offsets[number] for number in (199, 200, 299, 300, 649)] == [199_250, 200_000, 200_000, 200_250, 549_250]
+
+
 async def test_what_was_read_before_a_failure_is_not_read_again(chat_database: Database) -> None:
     shelf = Shelf(fails_after=55)
     long = Broadcast("2600000001", "lumen", None, START_MS, 2_000_000)

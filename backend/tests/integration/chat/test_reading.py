@@ -93,6 +93,38 @@ async def test_a_message_is_told_with_all_it_has(chat_database: Database) -> Non
     }
 
 
+PAUSES = ((10_000, 25_000), (40_000, 41_000))
+
+
+def pause(database: Database, *sessions: Session) -> None:
+    with database.unit_of_work() as unit:
+        for session in sessions:
+            SessionStore(unit.connection).link(session.id, VOD, session.vod_offset_ms, PAUSES)
+        unit.commit()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_where_the_picture_stood_still_the_chat_waits_for_it(chat_database: Database, limit: int) -> None:
+    first, second = item_session(chat_database), item_session(chat_database, stream_id="s2")
+    put(chat_database, first, *(a_message(n, after_ms=n * 1000) for n in range(0, 60, 2)))
+    put(chat_database, second, *(a_message(n, after_ms=n * 1000) for n in range(1, 60, 2)))
+    pause(chat_database, first, second)
+    reader = ChatReader(chat_database)
+    found = await walk(reader, limit=limit)
+    places = {int(each["body"].split()[1]): each["offset_ms"] // 1000 for each in found}
+    assert len(found) == len(places) == 60, "none is lost and none comes twice"
+    assert list(places.values()) == sorted(places.values())
+    assert [places[n] for n in (10, 11, 24, 25, 26, 40, 41, 42, 59)] == [10, 10, 10, 10, 11, 25, 25, 26, 43]
+    at_the_seam = {f"message {n}" for n in range(10, 26)}
+    assert set(bodies(await reader.window(VOD, limit=100, offset_ms=10_000, until_ms=10_001))) == at_the_seam
+    assert set(bodies(await reader.window(VOD, limit=100, offset_ms=10_001, until_ms=11_001))) == {"message 26"}
+    activity = await reader.activity(VOD, width_ms=10_000)
+    assert activity is not None
+    # Counts are of ten seconds by the clock, each where its middle lies.
+    assert sum(count for _, count in json.loads(activity)) == 60
+    assert [slot for slot, _ in json.loads(activity)] == [0, 10_000, 20_000, 30_000]
+
+
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
 async def test_pages_of_any_size_lose_and_repeat_nothing_where_many_share_a_millisecond(
     chat_database: Database, limit: int

@@ -32,6 +32,7 @@ MANIFEST = Manifest(
     streams=(StreamEntry("video", "h264", 3600, 640, 360, 30.0), StreamEntry("audio", "aac", 5625, None, None, None)),
     ledger=(LedgerEntry(0, 108_000, "vod", ""), LedgerEntry(108_000, 120_000, "missing", "gone")),
     chapters=(ChapterEntry(0, 60_000, "Celeste"),),
+    pauses=((60_000, 67_000),),
     description="A run.",
     found_at=datetime(2026, 11, 1, 11, tzinfo=UTC),
     publications=(

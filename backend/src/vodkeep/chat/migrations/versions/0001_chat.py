@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("base_ms", sa.BigInteger(), nullable=False),
         sa.Column("vod_id", sa.Text(), nullable=True),
         sa.Column("vod_offset_ms", sa.BigInteger(), nullable=False, server_default=zero),
+        sa.Column("pauses", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False, server_default="recording"),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_ms", sa.BigInteger(), nullable=True),
