@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import URL, insert, text
 
 from support.clock import FakeClock
 from support.pipeline_workshop import GOOD, Workshop
+from support.postgres import PostgresServer, fresh_database
 from support.queue_items import NOW
 from support.queue_rows import Rows
 from support.statements import Asked, Statements, effort, full_scans, listening
@@ -37,9 +41,51 @@ ROWS = 6000
 _FEW = 200
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, Path | str]:
+    """What is copied for each test: a file, or the name of a PostgreSQL database."""
+    return {}
+
+
+@pytest.fixture
+def database_url(
+    database_kind: str,
+    made: dict[str, Path | str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[URL]:
+    """A copy of the archive, which is made once."""
+    if database_kind == "sqlite":
+        if database_kind not in made:
+            whole = tmp_path_factory.mktemp("archive") / "whole.db"
+            shutil.copyfile(request.getfixturevalue("migrated_sqlite_file"), whole)
+            fill(URL.create("sqlite", database=str(whole)))
+            made[database_kind] = whole
+        path = tmp_path / "vodkeep.db"
+        shutil.copyfile(made[database_kind], path)
+        yield URL.create("sqlite", database=str(path))
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    if database_kind not in made:
+        with server.connect() as connection:
+            template = request.getfixturevalue("migrated_postgres_template")
+            connection.execute(f"CREATE DATABASE whole_archive TEMPLATE {template}")
+        fill(server.url("whole_archive"))
+        made[database_kind] = "whole_archive"
+    with fresh_database(server, "whole_archive") as name:
+        yield server.url(name)
+
+
 @pytest.fixture
 def archive(database: Database) -> Database:
-    """Years of work in four channels: everything there can be, thousands of it."""
+    """Years of work in four channels."""
+    return database
+
+
+def fill(url: URL) -> None:
+    """Make everything there can be in an archive, thousands of it."""
+    database = Database(url)
     states = (
         {"download_state": "done", "processed": 1, "downloaded_path": "p", "completeness": 1.0},
         {"download_state": "done", "processed": 1, "downloaded_path": "p", "completeness": 0.5},
@@ -97,7 +143,7 @@ def archive(database: Database) -> Database:
     with database.unit_of_work() as unit:
         unit.connection.execute(text("ANALYZE"))
         unit.commit()
-    return database
+    database.dispose()
 
 
 def check(database: Database, statements: Statements, *, at_least: int) -> None:
