@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -53,6 +54,7 @@ def first_column(title: str) -> set[str]:
     return names
 
 
+@cache
 def logged_fields() -> dict[str, set[str]]:
     """Every keyword that some call of a logger in the source passes, with the modules that do.
 
