@@ -158,7 +158,7 @@ class _Archive:
                 chat,
                 session,
                 self._mark,
-                build_item_keeper(self._settings, self._clock, chat, session, outside),
+                build_item_keeper(self._settings, self._clock, chat, session, outside, self._mark),
             )
             retry = replace(retry_policy(self._settings), cooldown=_PAUSE)
             runner = build_runner(

@@ -175,7 +175,7 @@ def _build_service(
     mark = ArchiveMark(settings.storage.data_dir)
     archivist = build_archivist(settings, clock, session, mark)
     helix = build_helix(settings, session, clock, rng)
-    vault = build_vault(settings, chat, outside, helix, clock, rng) if settings.emotes.enabled else None
+    vault = build_vault(settings, chat, outside, helix, mark, clock, rng) if settings.emotes.enabled else None
     replay = EmoteReplay(chat, ImageFiles(settings.storage.data_dir), get_logger("chat_emotes"))
     emotes = None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes"))
     keeper = build_chat_keeper(settings, clock, database, chat, session, mark, emotes)
@@ -416,7 +416,13 @@ def build_helix(settings: Settings, session: aiohttp.ClientSession, clock: Clock
 
 
 def build_vault(
-    settings: Settings, chat: Database, outside: VaultClient, helix: HelixClient, clock: Clock, rng: random.Random
+    settings: Settings,
+    chat: Database,
+    outside: VaultClient,
+    helix: HelixClient,
+    mark: ArchiveMark,
+    clock: Clock,
+    rng: random.Random,
 ) -> Vault:
     """What keeps emotes and badges; ``outside`` is its way to the providers."""
     emotes = settings.emotes
@@ -430,7 +436,7 @@ def build_vault(
     )
     return Vault(
         chat,
-        ImageFiles(settings.storage.data_dir),
+        ImageFiles(settings.storage.data_dir, mark.problem),
         outside,
         Providers(outside, helix, addresses),
         clock,
@@ -440,13 +446,18 @@ def build_vault(
 
 
 def build_item_keeper(
-    settings: Settings, clock: Clock, chat: Database, session: aiohttp.ClientSession, outside: VaultClient
+    settings: Settings,
+    clock: Clock,
+    chat: Database,
+    session: aiohttp.ClientSession,
+    outside: VaultClient,
+    mark: ArchiveMark,
 ) -> ItemKeeper | None:
     """What writes an item's emotes, for who keeps a single item; ``None`` when emotes are switched off."""
     if not settings.emotes.enabled:
         return None
     rng, log = random.Random(), get_logger("chat_emotes")
-    vault = build_vault(settings, chat, outside, build_helix(settings, session, clock, rng), clock, rng)
+    vault = build_vault(settings, chat, outside, build_helix(settings, session, clock, rng), mark, clock, rng)
     return ItemKeeper(vault, EmoteReplay(chat, ImageFiles(settings.storage.data_dir), log), log)
 
 

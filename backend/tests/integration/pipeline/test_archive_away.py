@@ -13,6 +13,9 @@ import pytest
 from support.clock import FakeClock
 from support.queue_items import NOW, make_item
 from vodkeep.capture.workfolder import WorkFolder
+from vodkeep.chat.vault.files import ImageFiles, hash_of
+from vodkeep.chat.vault.images import inspect
+from vodkeep.chat.vault.model import StoredImage
 from vodkeep.db.engine import Database
 from vodkeep.errors import ArchiveAway, NetworkError
 from vodkeep.keep.library import Library
@@ -22,6 +25,7 @@ from vodkeep.pipeline.identity import ArchiveMark
 from vodkeep.pipeline.stages import CapturedItem
 from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import get_logger
+from vodkeep_standin.emotes.images import image
 
 pytestmark = pytest.mark.anyio
 
@@ -110,3 +114,15 @@ async def test_an_item_whose_folder_is_away_keeps_its_chat_for_later(
     unmount(data_dir)
     with pytest.raises(ArchiveAway):
         await keeper.keep(make_item(), confirm=lambda: None, last_chance=True)
+
+
+async def test_no_emote_is_kept_where_it_would_be_gone_with_the_mount_point(mark: ArchiveMark, data_dir: Path) -> None:
+    files = ImageFiles(data_dir, mark.problem)
+    body = image("png", "Kappa", 32)
+    kept = StoredImage(hash_of(body), inspect(body), len(body))
+    files.save(kept, body)
+    assert files.load(kept) == body
+    unmount(data_dir)
+    with pytest.raises(OSError, match="no longer the archive"):
+        files.save(kept, body)
+    assert list(data_dir.iterdir()) == []

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -36,8 +36,10 @@ def hash_of(data: bytes) -> str:
 class ImageFiles:
     """The folder of images; it is made when the first one comes."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, archive_problem: Callable[[], str | None] = lambda: None) -> None:
+        """``archive_problem`` says why nothing may be written: ``data_dir`` is not the archive. It may block."""
         self._root = data_dir / FOLDER
+        self._archive_problem = archive_problem
 
     def path(self, image: StoredImage) -> Path:
         """Where an image is, or will be."""
@@ -48,6 +50,9 @@ class ImageFiles:
         path = self.path(image)
         if self._is_whole(path, image):
             return
+        problem = self._archive_problem()
+        if problem is not None:
+            raise OSError(problem)
         made = [folder for folder in (path.parent, self._root) if not folder.exists()]
         path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         _write(path, data)
