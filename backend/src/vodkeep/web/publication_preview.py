@@ -13,7 +13,7 @@ from vodkeep.pipeline.publish_plan import PlannedVideo, Preview, Previewer
 from vodkeep.web.answers import answer_json
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import ProblemError, documented
-from vodkeep.web.routing import readable
+from vodkeep.web.routing import new_router, readable
 
 
 class VideoPreview(BaseModel):
@@ -80,7 +80,7 @@ def _video(video: PlannedVideo) -> VideoPreview:
 
 def preview_routes(previewer: Previewer) -> APIRouter:
     """The route; it needs no account at YouTube."""
-    router = APIRouter(prefix="/api/v1", tags=["publishing"])
+    router = new_router(prefix="/api/v1", tags=["publishing"])
 
     @readable(
         router,
