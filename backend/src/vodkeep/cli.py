@@ -207,6 +207,20 @@ def import_(
 
 
 @app.command()
+def rescan(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be entered.")] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the database again from the folders, or enter those it does not know."""
+    from vodkeep.rescan_command import RescanOptions
+    from vodkeep.rescan_command import rescan as run_rescan
+
+    options = RescanOptions(dry_run, as_json)
+    _look(env_file, lambda settings: run_rescan(settings, SystemClock(), options, Console()))
+
+
+@app.command()
 def config(
     env_file: EnvFile = None,
     as_json: AsJson = False,

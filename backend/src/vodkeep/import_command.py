@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,13 @@ import anyio.to_thread
 from rich.console import Console
 
 from vodkeep.capture.tools import find_ffmpeg
-from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.clock import Clock
-from vodkeep.db import migrate
-from vodkeep.db.engine import Database
-from vodkeep.db.instance_lock import InstanceLockedError
 from vodkeep.errors import SettingsError, VodkeepError
 from vodkeep.keep.library import Library
 from vodkeep.keep.origins import Origin
 from vodkeep.keep.recordings import Found, Recording, find_recordings
-from vodkeep.opening import claim_database, prepare_data_dir
+from vodkeep.opening import hold_archive
 from vodkeep.pipeline.chat_library import ChatLibrary
-from vodkeep.pipeline.identity import claim_archive
 from vodkeep.pipeline.importing import Importer, Taken, Wishes, read_tags
 from vodkeep.printing import say
 from vodkeep.settings import Settings
@@ -119,36 +113,17 @@ def _find(options: ImportOptions) -> Found:
 
 @asynccontextmanager
 async def _importer(settings: Settings, clock: Clock, options: ImportOptions) -> AsyncIterator[Importer]:
-    prepare_data_dir(settings)
     data_dir = settings.storage.data_dir
-    database = Database(settings.database.url())
-    try:
-        if not database.is_sqlite:
-            await database.ping()
-        try:
-            with claim_database(settings):
-                await anyio.to_thread.run_sync(migrate.upgrade, database)
-                chat = chat_database(database)
-                try:
-                    await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
-                    await anyio.to_thread.run_sync(partial(claim_archive, database, data_dir, clock.now()))
-                    ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
-                    yield Importer(
-                        database=database,
-                        chats=ChatLibrary(database, chat, data_dir),
-                        library=Library(data_dir, settings.storage.folder_template),
-                        clock=clock,
-                        ffmpeg=ffmpeg.path if ffmpeg is not None else "ffmpeg",
-                        wishes=options.wishes,
-                    )
-                finally:
-                    chat.dispose()
-        except InstanceLockedError as error:
-            raise SettingsError(
-                ["A vodkeep service works on this database file: stop it for the import, then start it again."]
-            ) from error
-    finally:
-        database.dispose()
+    async with hold_archive(settings, clock.now(), "the import") as (database, chat):
+        ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
+        yield Importer(
+            database=database,
+            chats=ChatLibrary(database, chat, data_dir),
+            library=Library(data_dir, settings.storage.folder_template),
+            clock=clock,
+            ffmpeg=ffmpeg.path if ffmpeg is not None else "ffmpeg",
+            wishes=options.wishes,
+        )
 
 
 def _as_object(report: _Report, options: ImportOptions) -> dict[str, Any]:

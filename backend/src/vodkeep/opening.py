@@ -5,15 +5,19 @@ Most commands need no more than that, and should not wait until everything else 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import datetime
 
 import anyio
 import anyio.to_thread
 
+from vodkeep.chat.database import CHAT, chat_database
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
-from vodkeep.db.instance_lock import hold_instance_lock
+from vodkeep.db.instance_lock import InstanceLockedError, hold_instance_lock
 from vodkeep.errors import SettingsError
+from vodkeep.pipeline.identity import claim_archive
 from vodkeep.settings import Settings, check_data_dir, check_locks
 
 
@@ -68,3 +72,33 @@ async def need_kept_database(settings: Settings) -> Database:
             [f"There is no database at {address} yet: start the service once, or check DATA_DIR and DB_DSN."]
         )
     return database
+
+
+@asynccontextmanager
+async def hold_archive(settings: Settings, now: datetime, purpose: str) -> AsyncIterator[tuple[Database, Database]]:
+    """The main database and that of chat, made and brought up to date if need be, and DATA_DIR known to be theirs.
+
+    On SQLite nobody else may have them meanwhile: while a service does, that is a `SettingsError` which names the
+    ``purpose`` ("the import"). Raises `DatabaseUnavailable`.
+    """
+    prepare_data_dir(settings)
+    database = Database(settings.database.url())
+    try:
+        if not database.is_sqlite:
+            await database.ping()
+        try:
+            with claim_database(settings):
+                await anyio.to_thread.run_sync(migrate.upgrade, database)
+                chat = chat_database(database)
+                try:
+                    await anyio.to_thread.run_sync(migrate.upgrade, chat, CHAT)
+                    await anyio.to_thread.run_sync(claim_archive, database, settings.storage.data_dir, now)
+                    yield database, chat
+                finally:
+                    chat.dispose()
+        except InstanceLockedError as error:
+            raise SettingsError(
+                [f"A vodkeep service works on this database file: stop it for {purpose}, then start it again."]
+            ) from error
+    finally:
+        database.dispose()

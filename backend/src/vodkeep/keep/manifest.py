@@ -135,6 +135,7 @@ class Manifest:
     found_at: datetime | None = None  # when the catalog first saw it, UTC; None: not told
     publications: tuple[PublicationEntry, ...] = ()  # by round and part
     let_go: LetGoEntry | None = None  # None: the video is among the files
+    listed_seconds: int | None = None  # its length as Twitch lists it; None: not told
 
     def file(self, name: str) -> FileEntry | None:
         """The entry of the file called ``name``; None when the item has none."""
@@ -224,6 +225,7 @@ def _check_types(manifest: Manifest) -> None:
             for entry in manifest.ledger
         )
         and isinstance(manifest.description, str)
+        and (manifest.listed_seconds is None or type(manifest.listed_seconds) is int)
         and all(
             type(entry.round) is int and type(entry.part) is int and type(entry.parts) is int
             and type(entry.start_ms) is int and type(entry.end_ms) is int

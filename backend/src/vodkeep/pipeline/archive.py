@@ -284,11 +284,14 @@ def _describe(item: QueueItem, captured: Captured, clock: Clock) -> Manifest:
         ),
         picture_start=captured.picture_start,
         pauses=captured.pauses,
+        found_at=item.created_at,
+        listed_seconds=item.duration_seconds,
     )
 
 
 def _take_chat_over(old: Path, there: Manifest, output: Path, new: Manifest) -> Manifest:
     """Bring the chat that lies beside an earlier film: it may be the only copy there is."""
+    new = replace(new, description=there.description, stream_id=there.stream_id, publications=there.publications)
     entry = there.file(CHAT_NAME)
     if entry is None or not (old / CHAT_NAME).is_file():
         return new

@@ -151,6 +151,29 @@ class Subject:
     broadcast: Broadcast
     folder: Path
     manifest: Manifest
+    told: Told
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the catalog says of an item, for its manifest: a rescan has nothing else."""
+
+    title: str
+    description: str
+    stream_id: str | None
+    found_at: datetime | None
+    listed_seconds: int | None
+
+    def entered(self, manifest: Manifest) -> Manifest:
+        """The manifest with it; what the catalog does not know stays as it is."""
+        return replace(
+            manifest,
+            title=self.title or manifest.title,
+            description=self.description or manifest.description,
+            stream_id=self.stream_id or manifest.stream_id,
+            found_at=self.found_at or manifest.found_at,
+            listed_seconds=self.listed_seconds or manifest.listed_seconds,
+        )
 
 
 def load_subject(unit: UnitOfWork, item: QueueItem, library: Path) -> Subject | None:
@@ -159,16 +182,18 @@ def load_subject(unit: UnitOfWork, item: QueueItem, library: Path) -> Subject | 
     manifest = load_manifest_quietly(library / folder) if folder is not None else None
     if folder is None or manifest is None or manifest.video_id != item.twitch_vod_id:
         return None
-    stream_id = unit.connection.execute(
-        select(vods.c.stream_id).where(vods.c.twitch_vod_id == item.twitch_vod_id)
-    ).scalar_one_or_none()
+    known = unit.connection.execute(
+        select(vods.c.stream_id, vods.c.description).where(vods.c.twitch_vod_id == item.twitch_vod_id)
+    ).first()
+    stream_id, description = (known.stream_id, known.description) if known is not None else (None, "")
     start = picture_start(manifest, item.date)
     if start is None:
         return None
     broadcast = Broadcast(
         item.twitch_vod_id, item.channel, stream_id, _unix_ms(start), manifest.duration_ms, manifest.pauses
     )
-    return Subject(broadcast, library / folder, manifest)
+    told = Told(item.title, description, stream_id, item.created_at, item.duration_seconds)
+    return Subject(broadcast, library / folder, manifest, told)
 
 
 def picture_start(manifest: Manifest, date: datetime | None) -> datetime | None:
@@ -218,7 +243,7 @@ def write_into_folder(
         subject.folder,
         CHAT_NAME,
         write_chat(Form.NDJSON_ZST, head, messages),
-        describe=lambda manifest: replace(manifest, chat=entry),
+        describe=lambda manifest: replace(subject.told.entered(manifest), chat=entry),
         confirm=confirm,
     )
 

@@ -676,6 +676,31 @@ class QueueStore:
             raise UnknownItem(f"There is no item {item_id}.")
         return item
 
+    def adopt(
+        self, item: QueueItem, now: datetime, values: Mapping[str, Any], *, asked: Asked, kind: str, sentence: str
+    ) -> None:
+        """Write what was found of an item in a folder, its state among it, whatever state it was in.
+
+        ``item`` is as :meth:`lock` gave it. No move of the state machine: nothing was done to the item here.
+        """
+        changed = self._connection.execute(
+            update(vods)
+            .where(vods.c.twitch_vod_id == item.twitch_vod_id, vods.c.generation == item.generation)
+            .values({**values, "not_before": None, "generation": vods.c.generation + 1, "updated_at": now})
+        )
+        if changed.rowcount != 1:
+            raise FenceLost(f"{item.twitch_vod_id} changed meanwhile")
+        EventLog(self._connection).append(
+            item.twitch_vod_id,
+            at=now,
+            kind=kind,
+            from_state=item.download_state,
+            to_state=values["download_state"],
+            sentence=sentence,
+            corr=asked.corr,
+            asked_by=asked.by,
+        )
+
     def take_over(
         self,
         item: QueueItem,
