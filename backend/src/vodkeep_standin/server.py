@@ -23,6 +23,7 @@ from vodkeep_standin.control.irc import irc_routes
 from vodkeep_standin.control.requests import request_routes
 from vodkeep_standin.control.streams import ROUTES as LIVE_ROUTES
 from vodkeep_standin.control.videos import ROUTES as CONTROL_ROUTES
+from vodkeep_standin.control.youtube import ROUTES as YOUTUBE_CONTROL_ROUTES
 from vodkeep_standin.edge.endpoints import ROUTES as EDGE_ROUTES
 from vodkeep_standin.edge.pictures import ROUTES as PICTURE_ROUTES
 from vodkeep_standin.emotes.endpoints import ROUTES as EMOTE_ROUTES
@@ -46,6 +47,9 @@ from vodkeep_standin.serving.routes import Route
 from vodkeep_standin.serving.targets import Targets
 from vodkeep_standin.usher.vod import ROUTES as USHER_ROUTES
 from vodkeep_standin.world import World
+from vodkeep_standin.youtube.model import Library
+from vodkeep_standin.youtube.resources import ROUTES as YOUTUBE_ROUTES
+from vodkeep_standin.youtube.sessions import ROUTES as UPLOAD_ROUTES
 
 LOOPBACK_ADDRESS = "127.0.0.1"
 GRACE_S = 0.5
@@ -58,6 +62,8 @@ RESOURCES: list[Route] = [
     *OAUTH_ROUTES,
     *CONSENT_ROUTES,
     *GOOGLE_ROUTES,
+    *YOUTUBE_ROUTES,
+    *UPLOAD_ROUTES,
     *GQL_ROUTES,
     *USHER_ROUTES,
     # Pictures first: their paths have as many elements as a segment's.
@@ -97,6 +103,11 @@ class Standin:
         """What exists; may be changed while it is served."""
         return self.world.scenario
 
+    @property
+    def youtube(self) -> Library:
+        """What was uploaded to YouTube."""
+        return self.world.youtube
+
     def env(self) -> dict[str, str]:
         """Environment with which ``vodkeep run`` keeps this stand-in's channels."""
         logins = list(self.scenario.channels)
@@ -111,6 +122,7 @@ class Standin:
             "YT_CLIENT_SECRET": self.scenario.google_client_secret,
             "YT_AUTH_URL": f"{self.http_url}/o/oauth2/v2/auth",
             "YT_TOKEN_URL": self.http_url,
+            "YT_API_URL": self.http_url,
             "TWITCH_GQL_URL": f"{self.http_url}/gql",
             "TWITCH_IRC_URL": self.irc.url,
             "TWITCH_CDN_URL": self.http_url,
@@ -193,12 +205,20 @@ async def running_standin(
     log = RequestLog(kept_requests)
     authority = CertificateAuthority()
     world = World(scenario, StandinClock(speed=speed), media, base_url="")
-    control = [*CONTROL_ROUTES, *LIVE_ROUTES, *fault_routes(faults), *request_routes(log), *irc_routes(lambda: irc)]
+    control = [
+        *CONTROL_ROUTES,
+        *LIVE_ROUTES,
+        *YOUTUBE_CONTROL_ROUTES,
+        *fault_routes(faults),
+        *request_routes(log),
+        *irc_routes(lambda: irc),
+    ]
     irc = IrcServer(world)
     targets = Targets(RESOURCES)
     front = HttpFront(world, RESOURCES, control, targets, faults, log)
     proxy = Proxy(authority, front.server, targets)
     with tempfile.TemporaryDirectory(prefix="vodkeep-standin-") as scratch:
+        world.youtube.folder = Path(scratch) / "youtube"
         ca_file = ca_path or Path(scratch) / "ca.pem"
         write_whole(ca_file, authority.pem())
         http_listener = await loop.create_server(front.server, LOOPBACK_ADDRESS, port, backlog=512)

@@ -22,6 +22,7 @@ from vodkeep_standin.media.model import Media
 from vodkeep_standin.oauth.account_tokens import AccountTokens
 from vodkeep_standin.scenario.chat import ChatLine, ChatScript, VideoChat
 from vodkeep_standin.scenario.model import Channel, Scenario, Stream, Video
+from vodkeep_standin.youtube.model import Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class World:
             clock, random.Random(f"google-{scenario.seed}"), account="kept", access_lifetime_s=3599, prefix="ya29."
         )
         """What was granted at Google; the YouTube API asks here whether a bearer token is good."""
+        self.youtube = Library(clock, random.Random(f"youtube-{scenario.seed}"))
+        """What was uploaded, and what became of it."""
         self.twitch_tokens = AccountTokens(
             clock, random.Random(f"twitch-{scenario.seed}"), account=scenario.chat_account, access_lifetime_s=14_124
         )

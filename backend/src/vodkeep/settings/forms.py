@@ -212,6 +212,14 @@ def parse_size(text: str) -> int:
     return int(found.group(1)) * factor
 
 
+def _chunk_size(text: str) -> int:
+    """YouTube takes chunks in steps of 256 KiB; larger than 1 GiB would be no chunk any more."""
+    size = parse_size(text)
+    if size % (256 * 1024) or size > 1024**3:
+        raise ValueError("must be a multiple of 256KiB, and at most 1GiB, such as 8MiB or 32MiB")
+    return size
+
+
 def _show_size(size: int) -> str:
     for prefix, power in reversed(_SIZE_POWER.items()):
         for infix, base in (("", 1000), ("i", 1024)):
@@ -646,6 +654,7 @@ ChannelCategories = Annotated[
 ]
 Language = Annotated[str | None, Form("language", _language)]
 Size = Annotated[int, Form("bytes", parse_size, show=_show_size)]
+ChunkSize = Annotated[int, Form("bytes", _chunk_size, show=_show_size)]
 Program = Annotated[str | None, Form("path or name", _program)]
 Arguments = Annotated[
     tuple[str, ...],

@@ -375,6 +375,16 @@ class UploadSettings(Group):
         "10",
         "How many of those may be old broadcasts, so that new ones never queue behind them; 0 uploads new ones only.",
     )
+    rate_limit: forms.Rate = _variable(
+        "UPLOAD_RATE_LIMIT",
+        None,
+        "Upper bound for all uploads together, such as `2MB` (decimal) or `1MiB`. Empty: as fast as the line.",
+    )
+    chunk_size: forms.ChunkSize = _variable(
+        "UPLOAD_CHUNK_SIZE",
+        "32MiB",
+        "How much is sent in one request, in steps of 256 KiB. A broken request costs at most this much again.",
+    )
     part_duration: forms.Interval = _variable(
         "UPLOAD_PART_DURATION",
         "12h",
@@ -470,6 +480,18 @@ class YouTubeSettings(Group):
     )
     token_url: forms.WebUrl = _variable(
         "YT_TOKEN_URL", "https://oauth2.googleapis.com", "Base address of Google's token service."
+    )
+    api_url: forms.WebUrl = _variable(
+        "YT_API_URL", "https://www.googleapis.com", "Base address of the YouTube Data API; tests point it elsewhere."
+    )
+    quota: forms.Count = _variable(
+        "YOUTUBE_QUOTA",
+        "10000",
+        "Units a day that the Google project may spend; 10,000 unless Google gave you more. Midnight Pacific time "
+        "renews them.",
+    )
+    upload_quota: forms.Count = _variable(
+        "YOUTUBE_UPLOAD_QUOTA", "100", "Uploads a day that the Google project may begin; Google counts them apart."
     )
 
 

@@ -20,7 +20,10 @@ from vodkeep_standin.faults.reset import Reset
 from vodkeep_standin.faults.stall import Stall
 from vodkeep_standin.faults.status import Status
 from vodkeep_standin.faults.truncate import Truncate
+from vodkeep_standin.faults.upload_bandwidth import UploadBandwidth
+from vodkeep_standin.faults.upload_break import UploadBreak
 from vodkeep_standin.faults.wrong_length import WrongLength
+from vodkeep_standin.faults.youtube_error import YouTubeError
 from vodkeep_standin.serving.call import Call
 
 AnyFault = (
@@ -39,6 +42,9 @@ AnyFault = (
     | ContentType
     | Oversized
     | Redirect
+    | YouTubeError
+    | UploadBreak
+    | UploadBandwidth
 )
 
 

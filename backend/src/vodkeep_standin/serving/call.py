@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from multidict import CIMultiDictProxy, MultiDictProxy
 
+from vodkeep_standin.serving.incoming import Incoming
 from vodkeep_standin.serving.pacing import Pacer
 from vodkeep_standin.world import World
 
@@ -32,6 +33,8 @@ class Call:
     """The client's TCP port, which tells its connections apart."""
     params: Mapping[str, str] = field(default_factory=dict)
     """Named parts of the route's pattern."""
+    incoming: Incoming | None = None
+    """The body of a route that reads it itself; ``body`` is empty then."""
     operations: tuple[str, ...] = ()
     """GQL operations in the body: operation names, or root fields of plain queries."""
 

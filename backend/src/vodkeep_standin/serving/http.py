@@ -12,6 +12,7 @@ from vodkeep_standin.faults.registry import Faults
 from vodkeep_standin.gql.operations import operation_names
 from vodkeep_standin.serving.call import Call, Reply, text_reply
 from vodkeep_standin.serving.delivery import Sender
+from vodkeep_standin.serving.incoming import Incoming
 from vodkeep_standin.serving.requestlog import Line, RequestEntry, RequestLog
 from vodkeep_standin.serving.routes import LOOPBACK, Route, find_route
 from vodkeep_standin.serving.targets import Targets
@@ -48,9 +49,11 @@ class HttpFront:
         target = request.raw_path
         if not target.startswith("/") and not self._targets.allows_address(target):
             return await Sender(request, text_reply(self._targets.refuse(target), status=502)).send()
-        if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+        found = find_route(self._routes, request.method, host, request.rel_url.path)
+        incoming = Incoming(request.content) if not isinstance(found, int) and found[0].reads_body else None
+        if incoming is None and request.content_length is not None and request.content_length > MAX_BODY_BYTES:
             return await Sender(request, text_reply("body too large", status=413)).send()
-        body = await request.read()
+        body = await request.read() if incoming is None else b""
         call = Call(
             world=self._world,
             method=request.method,
@@ -60,6 +63,7 @@ class HttpFront:
             headers=request.headers,
             body=body,
             connection=_peer_port(request),
+            incoming=incoming,
         )
         if call.path.startswith("/control/") and host in LOOPBACK:
             return await Sender(request, await self._dispatch(self._control, call)).send()

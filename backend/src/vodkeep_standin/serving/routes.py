@@ -23,14 +23,17 @@ class Route:
     hosts: tuple[str, ...]
     pattern: re.Pattern[str]
     handler: Handler
+    reads_body: bool = False
+    """The handler reads the body itself, as it comes in (``Call.incoming``); others have it whole."""
 
 
-def route(method: str, hosts: str | tuple[str, ...], path: str, handler: Handler) -> Route:
+def route(method: str, hosts: str | tuple[str, ...], path: str, handler: Handler, *, reads_body: bool = False) -> Route:
     """A route; ``{name}`` in ``path`` matches one path element, ``{name:regex}`` what the regex says."""
     pattern = re.sub(
         r"\{(\w+)(?::([^{}]+))?\}", lambda m: f"(?P<{m.group(1)}>{m.group(2) or '[^/]+'})", path.replace(".", r"\.")
     )
-    return Route(method, (hosts,) if isinstance(hosts, str) else hosts, re.compile(pattern + r"\Z"), handler)
+    named = (hosts,) if isinstance(hosts, str) else hosts
+    return Route(method, named, re.compile(pattern + r"\Z"), handler, reads_body)
 
 
 def is_known_host(host: str, routes: list[Route]) -> bool:
