@@ -14,6 +14,7 @@ pytest_plugins = [
     "support.postgres",
     "support.databases",  # imports support.postgres, which must have been registered before
     "support.standin",
+    "support.accounts",
 ]
 
 

@@ -18,6 +18,8 @@ import anyio.to_thread
 from starlette.types import ASGIApp
 
 from vodkeep import __version__
+from vodkeep.accounts.keeper import TokenKeeper
+from vodkeep.accounts.setup import build_accounts, build_keeper
 from vodkeep.capture.client import TwitchGql
 from vodkeep.capture.download import media_pool
 from vodkeep.capture.model import Progress
@@ -93,6 +95,9 @@ from vodkeep.web.server import Listening, serve
 BACKFILL = "backfill"
 """The lease of the process that reads the channels' whole lists."""
 
+TOKENS = "tokens"
+"""The lease of the process that renews tokens ahead of their end."""
+
 EMOTES = "emotes"
 """The lease of the process that keeps emotes and badges."""
 
@@ -118,6 +123,7 @@ class Service:
     pipeline: PipelineService
     vault: Vault | None  # None: switched off
     retention: Retention
+    keeper: TokenKeeper
     app: ASGIApp
     clock: Clock
     log: Logger
@@ -261,6 +267,7 @@ def _build_service(
             chat=ChatReader(chat),
             emotes=replay,
             chats=ChatLibrary(database, chat, settings.storage.data_dir),
+            accounts=build_accounts(settings, database, clock),
             previewer=build_previewer(settings, database),
             retention=retention,
             work=runner,
@@ -281,6 +288,7 @@ def _build_service(
         pipeline=pipeline,
         vault=vault,
         retention=retention,
+        keeper=build_keeper(settings, database, clock),
         app=app,
         clock=clock,
         log=get_logger("service"),
@@ -304,7 +312,12 @@ def build_recorder(
         note = RecorderNote(enabled=False, reason=plan.reason, remedy=plan.remedy)
         return NoRecorder(plan, RecorderNotes(database, clock, ownership.holder, lambda: note), log)
     token = settings.twitch.oauth_token
-    login = ChatLogin(database, settings.twitch.bot_username, None if token is None else token.get_secret_value())
+    login = ChatLogin(
+        build_keeper(settings, database, clock),
+        settings.twitch.bot_username,
+        None if token is None else token.get_secret_value(),
+        log,
+    )
 
     def build() -> ChatRecorder:
         # Each has a journal of its own, in a folder of its own: the name may never come back.
@@ -359,6 +372,7 @@ async def run_service(service: Service) -> None:
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
                 owned.start_soon(service.recorder.run)
+                owned.start_soon(ownership.keep, TOKENS, service.keeper.run)
             service.log.info("started", roles=_spelled(service.roles), holder=ownership.holder)
             await service.pipeline.run()
 

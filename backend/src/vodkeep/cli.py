@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 
 from vodkeep import __version__
+from vodkeep.accounts.model import Provider
 from vodkeep.chat.forms import Form
 from vodkeep.clock import SystemClock
 from vodkeep.errors import SettingsError, VodkeepError
@@ -72,6 +73,9 @@ app.add_typer(library, name="library")
 
 publish = typer.Typer(help="What is published on YouTube.", no_args_is_help=True)
 app.add_typer(publish, name="publish")
+
+tokens = typer.Typer(help="The connected accounts at Twitch and YouTube.", no_args_is_help=True)
+app.add_typer(tokens, name="tokens")
 
 Items = Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items, or their addresses at Twitch.")]
 
@@ -391,6 +395,51 @@ def library_check(
     from vodkeep.library_command import check_library
 
     _look(env_file, lambda settings: check_library(settings, Console(), write=write, as_json=as_json))
+
+
+@tokens.command("list")
+def tokens_list(env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """Show which accounts are connected and how they stand; no token is printed."""
+    from vodkeep.tokens_command import list_accounts
+
+    _look(env_file, lambda settings: list_accounts(settings, SystemClock(), Console(), as_json=as_json))
+
+
+@tokens.command("connect")
+def tokens_connect(
+    provider: Annotated[Provider, typer.Argument(help="twitch; YouTube is connected on the page.")],
+    env_file: EnvFile = None,
+) -> None:
+    """Connect an account with a code that is typed on any device."""
+    from vodkeep.tokens_command import connect
+
+    _look(env_file, lambda settings: connect(settings, SystemClock(), provider, Console()))
+
+
+@tokens.command("disconnect")
+def tokens_disconnect(
+    provider: Annotated[Provider, typer.Argument(help="twitch or youtube.")],
+    channel: Annotated[
+        str, typer.Option("--channel", help="Which one, as `vodkeep tokens list` shows it; else the one for all.")
+    ] = "",
+    env_file: EnvFile = None,
+) -> None:
+    """End a connection at the provider and forget its tokens."""
+    from vodkeep.tokens_command import disconnect
+
+    _look(env_file, lambda settings: disconnect(settings, SystemClock(), provider, channel, Console()))
+
+
+@tokens.command("migrate")
+def tokens_migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encrypt stored tokens that are plain text, or encrypted with ENCRYPTION_KEY_OLD; twice does no harm."""
+    from vodkeep.tokens_command import migrate_tokens
+
+    _look(env_file, lambda settings: migrate_tokens(settings, Console(), dry_run=dry_run, as_json=as_json))
 
 
 @circuit.command("reset")

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vodkeep.accounts.setup import build_accounts
 from vodkeep.bootstrap import app_credentials
 from vodkeep.catalog.exchange import open_session
+from vodkeep.checks.accounts import look_at_accounts
 from vodkeep.checks.chat import look_at_chat
 from vodkeep.checks.database import DatabaseChecks
 from vodkeep.checks.model import Check, CheckResult, Found, State, run_checks
@@ -72,6 +74,7 @@ def build_checks(settings: Settings, clock: Clock, database: Database, session: 
         *program_checks(settings.tools, data_dir, clock),
         *twitch.checks(),
         Check("chat", partial(look_at_chat, settings)),
+        Check("accounts", partial(look_at_accounts, settings, database, build_accounts(settings, database, clock))),
     ]
 
 

@@ -417,5 +417,26 @@ oauth_tokens = Table(
     Column("expires_at", UtcDateTime, nullable=True),
     Column("scope", Text, nullable=False, server_default=""),
     Column("encryption_key_id", Text, nullable=True),
+    Column("account", Text, nullable=False, server_default=""),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("state", Text, nullable=False, server_default="connected"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("next_try_at", UtcDateTime, nullable=True),
+    Column("refreshed_at", UtcDateTime, nullable=True),
     Column("updated_at", UtcDateTime, nullable=False, server_default=_Now()),
+)
+
+oauth_flows = Table(
+    "oauth_flows",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("browser", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("encryption_key_id", Text, nullable=True),
+    Column("interval_s", Integer, nullable=False),
+    Column("next_poll_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
 )

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from vodkeep import __version__
+from vodkeep.accounts.service import Accounts
 from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.search import ChatSearch
 from vodkeep.chat.vault.replay import EmoteReplay
@@ -24,6 +25,7 @@ from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web import problems
 from vodkeep.web.access import AccessMiddleware, credentials_of
+from vodkeep.web.accounts import account_routes
 from vodkeep.web.actions import action_routes, form_routes
 from vodkeep.web.chat import chat_routes
 from vodkeep.web.chat_export import chat_export_routes
@@ -67,6 +69,7 @@ class WebDeps:
     chat: ChatReader
     emotes: EmoteReplay
     chats: ChatLibrary
+    accounts: Accounts
     previewer: Previewer
     retention: Retention
     work: Work = field(default_factory=NoWork)
@@ -96,6 +99,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         status_routes(
             deps.reader,
             deps.work,
+            deps.accounts,
             retry=retry,
             versions={"vodkeep": __version__, **deps.versions},
             started_at=deps.clock.now(),
@@ -106,6 +110,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock),
         emote_routes(deps.reader, deps.emotes, deps.clock),
         chat_export_routes(deps.chats),
+        account_routes(deps.accounts),
         preview_routes(deps.previewer),
         action_routes(deps.actions, deps.reader, deps.work),
         form_routes(deps.actions, deps.reader),

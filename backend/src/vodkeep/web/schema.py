@@ -5,13 +5,14 @@ Times are RFC 3339 in UTC, sizes bytes, rates bytes per second, durations second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
+from vodkeep.accounts.model import ConnectionState
 from vodkeep.db.events import Event
 from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
@@ -204,6 +205,14 @@ class ChatStatus(BaseModel):
     live: list[LiveChat] = Field(description="Streams whose chat is being recorded, the longest first.")
 
 
+class AccountStatus(BaseModel):
+    """How things stand with a connected account."""
+
+    provider: str
+    state: str = Field(description="`connected`, `failing` (tried again), `refused`, `expired` or `unreadable`.")
+    remedy: str = Field(description="What a person can do; empty while nothing is to be done.")
+
+
 class Status(Counts, Averages):
     """`/status`: the service at a glance."""
 
@@ -213,6 +222,7 @@ class Status(Counts, Averages):
     disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
     archive_away: bool = Field(description="Whether nothing starts because the disk of DATA_DIR is not mounted.")
     chat: ChatStatus
+    accounts: list[AccountStatus] = Field(description="The connected accounts, without their names.")
     active: list[ActiveDownload]
     channels: list[ChannelStatus]
     processes: list[ProcessStatus] = Field(description="The processes that are alive; a dead one is gone in 6 s.")
@@ -329,7 +339,13 @@ class VodDetail(Vod):
 _SEVERITY = {BreakerPhase.CLOSED: 0, BreakerPhase.HALF_OPEN: 1, BreakerPhase.OPEN: 2}
 
 
-def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryConfig, version: str) -> Status:
+def status_of(
+    figures: Figures,
+    live: Mapping[str, LiveProgress],
+    retry: RetryConfig,
+    version: str,
+    connections: Sequence[ConnectionState] = (),
+) -> Status:
     """The answer of ``/status``."""
     worst = max(
         (each.breaker.phase for each in figures.channels), key=_SEVERITY.__getitem__, default=BreakerPhase.CLOSED
@@ -343,6 +359,10 @@ def status_of(figures: Figures, live: Mapping[str, LiveProgress], retry: RetryCo
         disk_shortage=_shortage(figures),
         archive_away=figures.archive_away,
         chat=chat_of(figures),
+        accounts=[
+            AccountStatus(provider=str(each.provider), state=str(each.phase), remedy=each.remedy)
+            for each in connections
+        ],
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
         processes=[ProcessStatus(**_process(each)) for each in figures.processes],

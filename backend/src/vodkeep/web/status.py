@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vodkeep.accounts.service import Accounts
 from vodkeep.web.answers import answer_json
 from vodkeep.web.problems import documented
 from vodkeep.web.reading import StatusReader
@@ -30,6 +31,7 @@ from vodkeep.web.schema import (
 def status_routes(
     reader: StatusReader,
     work: Work,
+    accounts: Accounts,
     *,
     retry: RetryConfig,
     versions: Mapping[str, str],
@@ -43,7 +45,8 @@ def status_routes(
     async def status(request: Request) -> Response:
         """The service at a glance; a database that does not answer is a 503, never zeros."""
         figures = await reader.figures()
-        return answer_json(request, status_of(figures, work.progress(), retry, versions["vodkeep"]))
+        connections = await accounts.states()
+        return answer_json(request, status_of(figures, work.progress(), retry, versions["vodkeep"], connections))
 
     @readable(router, "/admin/monitor", response_model=Monitor, responses=documented(401, 503))
     async def monitor(request: Request) -> Response:

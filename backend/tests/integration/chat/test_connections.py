@@ -15,13 +15,17 @@ from sqlalchemy import insert, update
 from support.chat_sink import CollectingSink
 from support.clock import FakeClock
 from support.standin import StandinFactory
+from vodkeep.accounts.setup import build_keeper
 from vodkeep.chat.connections import Connections
 from vodkeep.chat.conversation import Conversation, Credentials
 from vodkeep.chat.irc import parse_line
+from vodkeep.clock import SystemClock
 from vodkeep.db.engine import Database
 from vodkeep.db.tables import oauth_tokens
 from vodkeep.errors import NetworkError
 from vodkeep.pipeline.chat_login import ChatLogin
+from vodkeep.settings import load_settings
+from vodkeep.telemetry.log import get_logger
 from vodkeep_standin.scenario.model import Channel, Scenario
 from vodkeep_standin.server import Standin
 
@@ -331,7 +335,9 @@ async def test_a_token_that_was_refreshed_is_the_one_of_the_next_connection(
             insert(oauth_tokens).values(provider="twitch", channel="", access_token=twitch.scenario.chat_token)
         )
         unit.commit()
-    async with running(make(ChatLogin(database, "keepbot", None)), KAI) as connections:
+    keeper = build_keeper(load_settings({}, None), database, SystemClock())
+    login = ChatLogin(keeper, "keepbot", None, get_logger("chat_recorder"))
+    async with running(make(login), KAI) as connections:
         await sink.until(lambda: sink.present() == {KAI})
         await live_through(connections, clock, 30)
         monkeypatch.setattr(twitch.scenario, "chat_token", "refreshed")

@@ -24,6 +24,7 @@ from vodkeep.db.tables import (
     channels,
     leases,
     metadata,
+    oauth_flows,
     oauth_tokens,
     publications,
     retention_entries,
@@ -51,6 +52,8 @@ def fill(database: Database) -> None:
         unit.connection.execute(insert(channels).values(login="c", broadcaster_id="1"))
         unit.connection.execute(insert(vods), [{"twitch_vod_id": f"{n}", "channel": "c"} for n in range(50)])
         unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="a"))
+        flow = {"provider": "youtube", "channel": "", "browser": "b", "secret": "s", "interval_s": 5}
+        unit.connection.execute(insert(oauth_flows).values(id="f", next_poll_at=AT, expires_at=AT, **flow))
         part = {"part": 1, "parts": 1, "start_ms": 0, "end_ms": 1, "source_name": "video.mp4", "size_bytes": 1}
         unit.connection.execute(insert(publications).values(twitch_vod_id="1", checksum="sha256:0", **part))
         plan = {"at": AT, "going": 1, "going_bytes": 1, "staying": 0}

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, update
 from support.chat_messages import START_MS, a_session, message_id, reload, stored_ids
 from support.clock import START, FakeClock
 from support.irc_lines import privmsg
+from vodkeep.accounts.setup import build_keeper
 from vodkeep.chat.connections import Connections
 from vodkeep.chat.conversation import Credentials
 from vodkeep.chat.recording import Recording
@@ -25,10 +26,16 @@ from vodkeep.pipeline.chat_login import ChatLogin
 from vodkeep.pipeline.chat_recorder import ChatRecorder, KeptRecorder
 from vodkeep.pipeline.live_watch import LiveWatch
 from vodkeep.pipeline.recorder_note import PREFIX, RecorderNote, RecorderNotes, load_notes
+from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import get_logger
 from vodkeep.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
+
+
+def chat_login(database: Database, username: str | None, token: str | None) -> ChatLogin:
+    keeper = build_keeper(load_settings({}, None), database, SystemClock())
+    return ChatLogin(keeper, username, token, get_logger("chat_recorder"))
 
 
 def store_token(database: Database, token: str, *, channel: str = "", key_id: str | None = None) -> None:
@@ -50,17 +57,17 @@ def notes(database: Database, *holders: str) -> list[RecorderNote]:
 
 
 async def test_without_a_name_or_a_token_chat_is_read_anonymously(database: Database) -> None:
-    assert await ChatLogin(database, None, "token")() is None
-    assert await ChatLogin(database, "keeper", None)() is None
+    assert await chat_login(database, None, "token")() is None
+    assert await chat_login(database, "keeper", None)() is None
 
 
 async def test_the_token_of_the_settings_goes_before_a_stored_one(database: Database) -> None:
     store_token(database, "stored")
-    assert await ChatLogin(database, "keeper", "given")() == Credentials("keeper", "given")
+    assert await chat_login(database, "keeper", "given")() == Credentials("keeper", "given")
 
 
 async def test_a_stored_token_is_looked_up_anew_each_time(database: Database) -> None:
-    login = ChatLogin(database, "keeper", None)
+    login = chat_login(database, "keeper", None)
     store_token(database, "general")
     assert await login() == Credentials("keeper", "general")
     store_token(database, "own", channel="keeper")
@@ -71,10 +78,10 @@ async def test_a_stored_token_is_looked_up_anew_each_time(database: Database) ->
     assert await login() == Credentials("keeper", "refreshed")
 
 
-async def test_tokens_of_others_and_encrypted_ones_are_left_alone(database: Database) -> None:
+async def test_tokens_of_others_and_those_of_an_unknown_key_are_left_alone(database: Database) -> None:
     store_token(database, "other", channel="somebody")
     store_token(database, "cipher", key_id="k1")
-    assert await ChatLogin(database, "keeper", None)() is None
+    assert await chat_login(database, "keeper", None)() is None
 
 
 # --- the note --------------------------------------------------------------------------------------------------------

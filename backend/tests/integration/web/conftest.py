@@ -17,6 +17,7 @@ import structlog
 
 from support.clock import FakeClock
 from support.web_site import Serve, Site
+from vodkeep.accounts.setup import build_accounts
 from vodkeep.bootstrap import build_previewer
 from vodkeep.chat.database import chat_database
 from vodkeep.chat.reading import ChatReader
@@ -82,6 +83,7 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
                 chats=ChatLibrary(used, chat_database(used), data_dir),
                 previewer=build_previewer(settings, used),
                 retention=build_retention(settings.retention, used, data_dir, clock),
+                accounts=build_accounts(settings, used, clock),
                 emotes=EmoteReplay(chat_database(used), ImageFiles(data_dir), get_logger("chat_emotes")),
             ),
             **changes,

@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.clock import FakeClock
+from vodkeep.accounts.setup import build_accounts
 from vodkeep.bootstrap import build_previewer
 from vodkeep.chat.reading import ChatReader
 from vodkeep.chat.vault.files import ImageFiles
@@ -91,6 +92,7 @@ def test_every_route_is_documented_and_no_other() -> None:
             chats=ChatLibrary(database, database, Path()),
             previewer=build_previewer(settings, database),
             retention=build_retention(settings.retention, database, Path(), FakeClock()),
+            accounts=build_accounts(settings, database, FakeClock()),
             emotes=EmoteReplay(database, ImageFiles(Path()), get_logger("chat_emotes")),
         )
     )

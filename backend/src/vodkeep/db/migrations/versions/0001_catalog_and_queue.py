@@ -261,8 +261,28 @@ def upgrade() -> None:
         sa.Column("expires_at", time, nullable=True),
         sa.Column("scope", sa.Text(), nullable=False, server_default=""),
         sa.Column("encryption_key_id", sa.Text(), nullable=True),
+        sa.Column("account", sa.Text(), nullable=False, server_default=""),
+        sa.Column("version", sa.BigInteger(), nullable=False, server_default="1"),
+        sa.Column("state", sa.Text(), nullable=False, server_default="connected"),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("failures", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("next_try_at", time, nullable=True),
+        sa.Column("refreshed_at", time, nullable=True),
         sa.Column("updated_at", time, nullable=False, server_default=now),
         sa.PrimaryKeyConstraint("provider", "channel", name="pk_oauth_tokens"),
+    )
+    op.create_table(
+        "oauth_flows",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("browser", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("encryption_key_id", sa.Text(), nullable=True),
+        sa.Column("interval_s", sa.Integer(), nullable=False),
+        sa.Column("next_poll_at", time, nullable=False),
+        sa.Column("expires_at", time, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_oauth_flows"),
     )
     if not on_sqlite:
         job_tables.create(op.get_bind())
@@ -271,6 +291,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     if op.get_bind().dialect.name != "sqlite":
         job_tables.drop(op.get_bind())
+    op.drop_table("oauth_flows")
     op.drop_table("oauth_tokens")
     op.drop_table("leases")
     op.drop_table("kv")
