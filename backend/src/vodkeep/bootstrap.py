@@ -252,6 +252,7 @@ def _build_service(
         watches=Role.WATCH in roles,
         upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
         free_space=partial(free_bytes, settings.storage.data_dir),
+        reserve_bytes=settings.storage.disk_reserve,
         archive_problem=mark.problem,
     )
     app = create_app(
@@ -521,6 +522,7 @@ def build_archivist(
             user_agent=USER_AGENT,
             clock=clock,
             log=log,
+            reserve_bytes=settings.storage.disk_reserve,
         ),
     )
     library = Library(settings.storage.data_dir, settings.storage.folder_template)

@@ -91,6 +91,8 @@ async def show_status(settings: Settings, clock: Clock, console: Console, *, as_
     say(console, _sentence(status, clock.now()))
     if status.channels:
         print_table(console, _channel_table(status.channels))
+    for sentence in _disk_sentences(status):
+        say(console, sentence)
     say(console, _chat_sentence(status))
     for live in status.chat.live:
         say(console, f"Chat of {live.channel} into {live.id}: {live.messages} messages.")
@@ -146,6 +148,22 @@ def _sentence(status: Status, now: datetime) -> str:
         return f"{counts} No service has worked on it yet."
     ago_s = max(0, round((now - status.last_process_run).total_seconds()))
     return f"{counts} A service looked {ago_s} s ago."
+
+
+def _disk_sentences(status: Status) -> list[str]:
+    told = []
+    if status.disk is not None:
+        until = (
+            "" if status.disk.full_at is None else f", and it is full on {status.disk.full_at:%Y-%m-%d} as things go"
+        )
+        told.append(f"Disk: {status.disk.free_bytes / 1e9:.1f} GB are free{until}.")
+    if status.disk_shortage is not None:
+        told.append(f"Captures wait for disk space. {status.disk_shortage.remedy}")
+    if status.retention.trash_items:
+        told.append(f"{status.retention.trash_items} videos are in the trash.")
+    if status.retention.publications_in_trouble:
+        told.append(f"YouTube has trouble with {status.retention.publications_in_trouble} publications.")
+    return told
 
 
 def _chat_sentence(status: Status) -> str:

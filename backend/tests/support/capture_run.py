@@ -21,6 +21,7 @@ from vodkeep.capture.model import Progress, ResolvedVod
 from vodkeep.capture.patience import Patience
 from vodkeep.capture.resolve import Resolver
 from vodkeep.capture.service import Captured, CaptureService, CaptureTools, DownloadWhole
+from vodkeep.capture.space import RESERVE_BYTES
 from vodkeep.capture.whole import WantedFilm
 from vodkeep.clock import SystemClock
 from vodkeep.errors import PermanentError
@@ -77,6 +78,7 @@ def service_of(
     patience: Patience = Patience(),  # noqa: B008 - a value that never changes
     pool: urllib3.PoolManager | None = None,
     download_whole: DownloadWhole | None = None,
+    reserve_bytes: int = RESERVE_BYTES,
 ) -> CaptureService:
     """The engine as the service builds it; without ``download_whole`` it has to do all by itself."""
 
@@ -93,6 +95,7 @@ def service_of(
         clock=SystemClock(),
         log=get_logger("vod_download"),
         patience=patience,
+        reserve_bytes=reserve_bytes,
     )
     return CaptureService(data_dir, tools)
 

@@ -143,6 +143,7 @@ class CaptureTools:
     clock: Clock
     log: Logger
     patience: Patience = field(default_factory=Patience)
+    reserve_bytes: int = RESERVE_BYTES  # of the disk, that captures leave free
 
 
 class CaptureService:
@@ -408,7 +409,7 @@ class _Capture:
         with disk_errors(self._folder.path):
             free = free_bytes(self._folder.path)
         whole = bytes_of(timedelta(microseconds=playlist.duration_us), resolved.bitrate_bps)
-        needed = max(0, whole - meter.kept_bytes) + RESERVE_BYTES
+        needed = max(0, whole - meter.kept_bytes) + self._tools.reserve_bytes
         if free < needed:
             aside = size_aside(self._folder.path)
             raise DiskFull(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 RESERVE_BYTES = 128 * 1024 * 1024
-"""What captures leave free, for the database, the log and what an estimate got wrong."""
+"""What captures leave free if nothing else is said, for the database, the log and what an estimate got wrong."""
 
 _ASSUMED_BITRATE_BPS = 6_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,14 @@ from vodkeep.checks.model import Check, Found, State, in_thread, some
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database
 from vodkeep.errors import DatabaseUnavailable
+from vodkeep.keep.forecast import forecast
+from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.identity import find_archive_problem
 from vodkeep.pipeline.recheck import folder_of
 from vodkeep.pipeline.store import QueueStore
+
+# A disk that is full so soon should be seen to now.
+_SOON = timedelta(days=14)
 
 
 class DatabaseChecks:
@@ -30,6 +36,7 @@ class DatabaseChecks:
             Check("archive", self._archive),
             Check("leftovers", self._leftovers),
             Check("library", self._library, limit_s=60.0),
+            Check("disk_forecast", self._forecast),
         ]
 
     async def _reachable(self) -> Found:
@@ -97,7 +104,7 @@ class DatabaseChecks:
         if not await self._is_usable():
             return Found(State.SKIPPED, "The database cannot be asked.")
         rows = await self._database.run(lambda unit: QueueStore(unit.connection).load_placed(), write=False)
-        places = {row.twitch_vod_id: (folder_of(row), row.downloaded_path) for row in rows}
+        places = {row.twitch_vod_id: (folder_of(row), row.downloaded_path) for row in rows if not row.let_go}
 
         def missing() -> list[str]:
             return [
@@ -114,6 +121,23 @@ class DatabaseChecks:
                 "Put the folders back, or have them fetched again: vodkeep verify --all --repair.",
             )
         return Found(State.OK, f"The videos of all {len(places)} kept items are there.")
+
+    async def _forecast(self) -> Found:
+        if not await self._is_usable():
+            return Found(State.SKIPPED, "The database cannot be asked.")
+        samples = await self._database.run(lambda unit: HealthStore(unit.connection).load_disk(), write=False)
+        trend = forecast(samples)
+        if trend is None:
+            return Found(State.SKIPPED, "The service has not watched the disk for half a day yet.")
+        rate = f"{abs(trend.bytes_per_day) / 1e9:.1f} GB a day"
+        if trend.full_at is None:
+            return Found(
+                State.OK, f"The disk is not filling up ({rate} {'more' if trend.bytes_per_day < 0 else 'less'})."
+            )
+        sentence = f"The disk fills by {rate} and is full on {trend.full_at:%Y-%m-%d}, as things go."
+        if trend.full_at - samples[-1].at < _SOON:
+            return Found(State.WARN, sentence, "Free some space, or let retention do that: docs/retention.md.")
+        return Found(State.OK, sentence)
 
     async def _is_to_be_made(self) -> bool:
         """Whether it is a file that does not exist; looking must not make it."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
@@ -89,14 +89,18 @@ class Situation:
     published: Collection[Publication] = ()  # of the last PUBLICATION_WINDOW
     upload_limits: UploadLimits | None = None  # None: any number
     free_bytes: int | None = None  # on the disk of the archive; None: not known
+    reserve_bytes: int = RESERVE_BYTES  # of it, that captures leave free
+    byte_rates: Mapping[str, float] = field(default_factory=dict)  # bytes a second of a channel's latest videos
 
 
 @dataclass(frozen=True, slots=True)
 class DiskShortage:
-    """Why no capture starts: there is less space than those at work still need, and a reserve."""
+    """Why a capture does not start: there is less space than it needs, those at work still need, and a reserve."""
 
     free_bytes: int
     needed_bytes: int
+    vod_id: str | None = None  # the first that waits; None: whichever it is
+    since: datetime | None = None  # when captures began to wait
 
 
 # --- one row ---------------------------------------------------------------------------------------------------------
@@ -180,10 +184,15 @@ def next_upload_at(published: Collection[Publication], limits: UploadLimits, now
     return min(full) + PUBLICATION_WINDOW if full else None
 
 
-def bytes_needed(item: QueueItem) -> int:
-    """How much space the capture of ``item`` will still take: what it says itself, else a guess from the length."""
+def bytes_needed(item: QueueItem, byte_rate: float | None = None) -> int:
+    """How much space the capture of ``item`` will still take: what it says itself, else a guess from the length.
+
+    ``byte_rate`` is what a second of the channel's latest videos took; without one, what Twitch recommends at the most.
+    """
     expected = item.download_total
-    if expected is None:
+    if expected is None and byte_rate is not None:
+        expected = round(byte_rate * (item.duration_seconds or 0))
+    elif expected is None:
         expected = bytes_of(timedelta(seconds=item.duration_seconds or 0))
     return max(0, expected - item.download_bytes)
 
@@ -193,20 +202,32 @@ def room_left(situation: Situation) -> int | None:
     if situation.free_bytes is None:
         return None
     capturing = {job.twitch_vod_id for job in situation.running if job.stage is Stage.CAPTURE}
-    needed = sum(bytes_needed(item) for item in situation.at_work if item.twitch_vod_id in capturing)
-    return situation.free_bytes - RESERVE_BYTES - needed
+    needed = sum(_needed(item, situation) for item in situation.at_work if item.twitch_vod_id in capturing)
+    return situation.free_bytes - situation.reserve_bytes - needed
 
 
-def disk_shortage(situation: Situation) -> DiskShortage | None:
+def disk_shortage(queue: Iterable[QueueItem], situation: Situation) -> DiskShortage | None:
     """Whether the disk is too full for a new capture; what is at work goes on, and so do the other stages.
 
-    A capture checks by itself that there is room for it, before it begins; what it cannot see is what the others that
-    are at work will still write.
+    ``queue`` as for :func:`plan_due`. A smaller broadcast may begin while a larger one waits.
     """
     left = room_left(situation)
-    if left is None or left >= 0 or situation.free_bytes is None:
+    if left is None or situation.free_bytes is None:
         return None
-    return DiskShortage(situation.free_bytes, situation.free_bytes - left)
+    rows = list(queue)
+    begin = {due.item.twitch_vod_id for due in plan_due(rows, situation)}
+    would_begin = [
+        due.item for due in plan_due(rows, replace(situation, free_bytes=None)) if due.stage is Stage.CAPTURE
+    ]
+    waiting = next((item for item in would_begin if item.twitch_vod_id not in begin), None)
+    if waiting is None and left >= 0:
+        return None
+    needed = situation.free_bytes - left + (0 if waiting is None else _needed(waiting, situation))
+    return DiskShortage(situation.free_bytes, needed, None if waiting is None else waiting.twitch_vod_id)
+
+
+def _needed(item: QueueItem, situation: Situation) -> int:
+    return bytes_needed(item, situation.byte_rates.get(item.channel))
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -303,16 +324,17 @@ def _urgent(items: Iterable[QueueItem], situation: Situation) -> list[QueueItem]
 
 
 def _room_on_disk(situation: Situation) -> Callable[[QueueItem], bool]:
-    """Admits captures as long as the disk has room for what the ones before them need."""
+    """Admits captures that fit beside what those at work and the ones before them need."""
     left = room_left(situation)
 
     def admit(item: QueueItem) -> bool:
         nonlocal left
         if left is None:
             return True
-        if left < 0:
+        needed = _needed(item, situation)
+        if left < needed:
             return False
-        left -= bytes_needed(item)
+        left -= needed
         return True
 
     return admit

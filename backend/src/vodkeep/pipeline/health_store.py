@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, text
 
 from vodkeep.db.kv import KvStore
 from vodkeep.db.tables import kv
+from vodkeep.keep.forecast import DiskSample, keep_sample
 from vodkeep.pipeline.averages import next_average
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.due import DiskShortage
@@ -26,7 +27,10 @@ AVG_TOTAL_MS = "avg_total_ms"
 
 DISK_SHORTAGE = "disk_shortage"
 ARCHIVE_AWAY = "archive_away"
-"""Bytes that are free and bytes that are needed, while no capture starts because of it."""
+"""Bytes free, bytes needed, since when, and the first that waits; while a capture does not start because of it."""
+
+DISK_SAMPLES = "disk_samples"
+"""What was free on the disk of the archive, at some moments of the last days: ``<time>=<bytes>``, spaces between."""
 
 LAST_PROCESS = "job_vod_process_last"
 
@@ -110,7 +114,26 @@ class HealthStore:
         if shortage is None:
             self._kv.delete(DISK_SHORTAGE)
         else:
-            self._kv.set(DISK_SHORTAGE, f"{shortage.free_bytes} {shortage.needed_bytes}", now)
+            since = _written(shortage.since or now)
+            told = f"{shortage.free_bytes} {shortage.needed_bytes} {since} {shortage.vod_id or ''}"
+            self._kv.set(DISK_SHORTAGE, told.rstrip(), now)
+
+    def note_disk(self, sample: DiskSample) -> None:
+        """So much is free on the disk of the archive; some such figures tell how fast it fills."""
+        before = self.load_disk()
+        after = keep_sample(before, sample)
+        if after != before:
+            self._kv.set(DISK_SAMPLES, " ".join(f"{_written(one.at)}={one.free_bytes}" for one in after), sample.at)
+
+    def load_disk(self) -> list[DiskSample]:
+        """What was free on the disk within the last days, oldest first; empty before anybody looked."""
+        samples = []
+        for word in (self._kv.get(DISK_SAMPLES) or "").split():
+            at, _, free = word.partition("=")
+            moment = _instant(at)
+            if moment is not None and free.isdecimal():
+                samples.append(DiskSample(moment, int(free)))
+        return samples
 
     def load_archive_away(self) -> bool:
         """Whether DATA_DIR was not the archive when that was told last."""
@@ -167,8 +190,10 @@ def _instant(value: str | None) -> datetime | None:
 
 
 def _shortage(value: str | None) -> DiskShortage | None:
-    free, _, needed = (value or "").partition(" ")
-    return DiskShortage(int(free), int(needed)) if free.isdecimal() and needed.isdecimal() else None
+    free, needed, since, vod_id = [*(value or "").split(" "), "", "", "", ""][:4]
+    if not (free.isdecimal() and needed.isdecimal()):
+        return None
+    return DiskShortage(int(free), int(needed), vod_id or None, _instant(since))
 
 
 def _number(value: str | None) -> float | None:

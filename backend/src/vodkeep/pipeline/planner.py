@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import anyio.to_thread
 
+from vodkeep.capture.space import RESERVE_BYTES
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.pipeline.breaker import Gate, gate
@@ -84,6 +85,7 @@ class Planner:
         publishes: bool = False,
         upload_limits: UploadLimits | None = None,
         free_space: FreeSpace | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
         archive_problem: Callable[[], str | None] = lambda: None,
         confirm: Callable[[], Awaitable[None]] = _always,
     ) -> None:
@@ -100,6 +102,7 @@ class Planner:
         self._publishes = publishes
         self._upload_limits = upload_limits
         self._free_space = free_space
+        self._reserve_bytes = reserve_bytes
         self._archive_problem = archive_problem
         self._confirm = confirm
         self._old_went_last: dict[Stage, bool] = {}
@@ -168,6 +171,8 @@ class Planner:
             old_went_last=dict(self._old_went_last),
             published=published,
             upload_limits=self._upload_limits,
+            reserve_bytes=self._reserve_bytes,
+            byte_rates=store.load_byte_rates({item.channel for item in queue}) if self._free_space else {},
         )
         return _Seen(
             situation,
@@ -220,13 +225,19 @@ class Planner:
                 self._log.debug("free space is not known", error=str(error))
                 return situation
             situation = replace(situation, free_bytes=free_bytes)
-        await self._tell_shortage(seen.shortage, disk_shortage(situation))
+        await self._tell_shortage(seen.shortage, disk_shortage(seen.queue, situation))
         return situation
 
     async def _tell_shortage(self, before: DiskShortage | None, now: DiskShortage | None) -> None:
-        if (before is None) == (now is None):
+        if before is None and now is None:
             return
         at = self._clock.now()
+        if before is not None and now is not None:
+            now = replace(now, since=before.since)
+            if (now.vod_id, now.needed_bytes) == (before.vod_id, before.needed_bytes):
+                return
+        elif now is not None:
+            now = replace(now, since=at)
 
         def work(unit: UnitOfWork) -> None:
             HealthStore(unit.connection).save_disk_shortage(now, at)
@@ -235,11 +246,12 @@ class Planner:
         await self._database.run(work)
         if now is None:
             self._log.info("captures go on")
-        else:
+        elif before is None:
             self._log.warning(
                 "captures wait for disk space",
                 free_bytes=now.free_bytes,
                 needed_bytes=now.needed_bytes,
+                vod_id=now.vod_id,
                 remedy="Free some space on the disk of DATA_DIR; nothing is deleted to make room.",
             )
 

@@ -63,6 +63,9 @@ class TrashFigures:
     oldest: datetime | None  # since when the oldest is there
 
 
+NOTHING = TrashFigures(0, 0, None)
+
+
 class RetentionStore:
     """Retention's tables on one connection; the caller's unit of work commits. Times are aware and in UTC."""
 

@@ -19,10 +19,12 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from vodkeep.capture.space import RESERVE_BYTES
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.leases import Lease, LeaseStore
 from vodkeep.errors import DatabaseUnavailable, VodkeepError
+from vodkeep.keep.forecast import DiskSample
 from vodkeep.pipeline.breaker import Breaker
 from vodkeep.pipeline.circuits import Circuits
 from vodkeep.pipeline.due import UploadLimits
@@ -121,6 +123,7 @@ class PipelineService:
         publishes: bool = False,
         upload_limits: UploadLimits | None = None,
         free_space: FreeSpace | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
         archive_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
@@ -141,6 +144,7 @@ class PipelineService:
         self._stopping = anyio.Event()
         self._database_away = False
         self._measured: set[str] = set()
+        self._free_space = free_space
         self._planner = Planner(
             database=database,
             engine=engine,
@@ -151,6 +155,7 @@ class PipelineService:
             publishes=publishes,
             upload_limits=upload_limits,
             free_space=free_space,
+            reserve_bytes=reserve_bytes,
             archive_problem=archive_problem,
             confirm=partial(owner.confirm, PLANNER),
         )
@@ -257,9 +262,13 @@ class PipelineService:
 
     async def _note_cycle(self) -> None:
         now = self._clock.now()
+        free_bytes = await self._look_at_disk()
 
         def work(unit: UnitOfWork) -> dict[str, int]:
-            HealthStore(unit.connection).note_cycle(now)
+            health = HealthStore(unit.connection)
+            health.note_cycle(now)
+            if free_bytes is not None:
+                health.note_disk(DiskSample(now, free_bytes))
             LeaseStore(unit.connection).forget(_FORGET_LEASES)
             depths = QueueStore(unit.connection).depths()
             unit.commit()
@@ -268,6 +277,16 @@ class PipelineService:
         depths = await self._database.run(work)
         self._show_depths(depths)
         self._log.debug("cycle", queue_depth=sum(depths.values()))
+
+    async def _look_at_disk(self) -> int | None:
+        """What is free on the disk of the archive; None when that cannot be told."""
+        if self._free_space is None:
+            return None
+        try:
+            return await anyio.to_thread.run_sync(self._free_space)
+        except OSError as error:
+            self._log.debug("free space is not known", error=str(error))
+            return None
 
     async def _sweep(self) -> None:
         """Clear away the work folders of items that were finished just before their process was killed."""

@@ -45,6 +45,9 @@ RESET = "reset"
 _RELEASED = "released"
 _RESUMED = "resumed"
 
+# So many videos of a channel say how large its next one will be.
+_LATEST = 5
+
 _LET_GO_SENTENCE = "Its video was let go by retention, and is not fetched again unless that is asked for."
 
 _COLUMNS = (
@@ -303,6 +306,22 @@ class QueueStore:
             channels.c.login.in_(logins), channels.c.vod_days.is_not(None)
         )
         return {login: timedelta(days=days) for login, days in self._connection.execute(query)}
+
+    def load_byte_rates(self, logins: Collection[str]) -> dict[str, float]:
+        """Bytes a second of the latest videos of these channels; one without any is absent."""
+        rates = {}
+        for login in logins:
+            latest = self._connection.execute(
+                select(vods.c.download_bytes, vods.c.duration_seconds)
+                .where(vods.c.channel == login, vods.c.download_state == _S.DONE)
+                .order_by(vods.c.sort_date.desc(), vods.c.id.desc())
+                .limit(_LATEST)
+            ).all()
+            known = [row for row in latest if row.download_bytes and row.duration_seconds]
+            if known:
+                seconds = sum(row.duration_seconds for row in known)
+                rates[login] = sum(row.download_bytes for row in known) / seconds
+        return rates
 
     def load_published(self, since: datetime) -> list[Publication]:
         """What was published after ``since``."""

@@ -224,6 +224,11 @@ class StorageSettings(Group):
         "Folder of one broadcast inside DATA_DIR, with `{channel}`, `{date}`, `{year}`, `{title}` and `{id}`, which is "
         "required, because titles repeat.",
     )
+    disk_reserve: forms.Size = _variable(
+        "DISK_RESERVE",
+        "128MiB",
+        "What captures leave free on the disk of DATA_DIR. One does not begin when it would not fit beside this.",
+    )
     media_server_files: forms.Switch = _variable(
         "MEDIA_SERVER_FILES", "0", "Write `video.nfo` and artwork for Jellyfin and Kodi into every folder."
     )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
-from sqlalchemy import RowMapping, Select, literal, select, tuple_
+from sqlalchemy import RowMapping, Select, func, literal, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from vodkeep.chat.database import CHAT
@@ -20,13 +20,15 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
 from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
-from vodkeep.db.tables import IS_ACTIVE, UtcDateTime, channels, kv, vods
+from vodkeep.db.tables import IS_ACTIVE, IS_TROUBLED, UtcDateTime, channels, kv, publications, vods
 from vodkeep.errors import DatabaseUnavailable
+from vodkeep.keep.forecast import DiskSample
 from vodkeep.pipeline.breaker import CLOSED, Breaker
 from vodkeep.pipeline.due import DiskShortage
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote, load_notes
+from vodkeep.pipeline.retention_store import NOTHING, RetentionStore, TrashFigures
 from vodkeep.pipeline.roles import ProcessNote
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 
@@ -146,6 +148,9 @@ class Figures:
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
     processes: Sequence[LiveProcess] = ()
     disk_shortage: DiskShortage | None = None  # why no capture starts
+    disk: Sequence[DiskSample] = ()  # what was free within the last days, oldest first
+    trash: TrashFigures = NOTHING
+    troubled: int = 0  # publications with which something is wrong at YouTube
     archive_away: bool = False  # whether nothing starts, because DATA_DIR is not the archive
     recorders: Sequence[RecorderNote] = ()  # what those say of themselves that are alive
     live: Sequence[Session] = ()  # chats that are being recorded, oldest first
@@ -354,6 +359,11 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
+            disk=health.load_disk(),
+            trash=RetentionStore(unit.connection).trash_figures(),
+            troubled=unit.connection.execute(
+                select(func.count()).select_from(publications).where(IS_TROUBLED)
+            ).scalar_one(),
             archive_away=health.load_archive_away(),
             recorders=load_notes(unit, [each.holder for each in processes]),
             active=_load(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from vodkeep.accounts.model import ConnectionState
 from vodkeep.db.events import Event
+from vodkeep.keep.forecast import forecast
 from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING
@@ -162,10 +163,35 @@ class ProcessDetail(ProcessStatus):
 
 
 class DiskShortage(BaseModel):
-    """Why no capture starts: those at work still need what is left, and a reserve."""
+    """Why a capture does not start: what is left is needed by those at work and for the reserve (`DISK_RESERVE`)."""
 
-    free_bytes: int = Field(description="Free on the disk of DATA_DIR when this began.")
+    free_bytes: int = Field(description="Free on the disk of DATA_DIR when this was looked at.")
     needed_bytes: int = Field(description="What must be free for captures to go on.")
+    id: str | None = Field(description="The first broadcast that waits for it.")
+    since: datetime | None
+    remedy: str
+
+
+class DiskStatus(BaseModel):
+    """The disk of DATA_DIR, and how it fills as things go."""
+
+    measured_at: datetime
+    free_bytes: int
+    fills_bytes_per_day: int | None = Field(
+        description="Over the last 7 days; negative while it empties. Null before half a day is known."
+    )
+    full_at: datetime | None = Field(description="When nothing is free any more, as things go; null: not to be seen.")
+
+
+class RetentionStatus(BaseModel):
+    """What was let go, and what YouTube says of its copies."""
+
+    trash_items: int = Field(description="Videos in the trash; `vodkeep retention undo` brings one back.")
+    trash_bytes: int
+    trash_since: datetime | None = Field(description="Since when the oldest is there.")
+    publications_in_trouble: int = Field(
+        description="Parts of publications that YouTube rejected, lost or changed; nothing of their items goes."
+    )
 
 
 class LiveChat(BaseModel):
@@ -221,6 +247,8 @@ class Status(Counts, Averages):
     last_process_run: datetime | None
     disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
     archive_away: bool = Field(description="Whether nothing starts because the disk of DATA_DIR is not mounted.")
+    disk: DiskStatus | None = Field(description="Null before anybody looked.")
+    retention: RetentionStatus
     chat: ChatStatus
     accounts: list[AccountStatus] = Field(description="The connected accounts, without their names.")
     active: list[ActiveDownload]
@@ -357,6 +385,13 @@ def status_of(
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         disk_shortage=_shortage(figures),
+        disk=_disk(figures),
+        retention=RetentionStatus(
+            trash_items=figures.trash.items,
+            trash_bytes=figures.trash.bytes,
+            trash_since=figures.trash.oldest,
+            publications_in_trouble=figures.troubled,
+        ),
         archive_away=figures.archive_away,
         chat=chat_of(figures),
         accounts=[
@@ -579,7 +614,28 @@ def _cause(vod: StoredVod) -> Cause | None:
 
 def _shortage(figures: Figures) -> DiskShortage | None:
     found = figures.disk_shortage
-    return None if found is None else DiskShortage(free_bytes=found.free_bytes, needed_bytes=found.needed_bytes)
+    if found is None:
+        return None
+    missing = (found.needed_bytes - found.free_bytes) / 1e9
+    return DiskShortage(
+        free_bytes=found.free_bytes,
+        needed_bytes=found.needed_bytes,
+        id=found.vod_id,
+        since=found.since,
+        remedy=f"Free {missing:.1f} GB on the disk of DATA_DIR; captures then go on by themselves.",
+    )
+
+
+def _disk(figures: Figures) -> DiskStatus | None:
+    if not figures.disk:
+        return None
+    last, trend = figures.disk[-1], forecast(figures.disk)
+    return DiskStatus(
+        measured_at=last.at,
+        free_bytes=last.free_bytes,
+        fills_bytes_per_day=None if trend is None else trend.bytes_per_day,
+        full_at=None if trend is None else trend.full_at,
+    )
 
 
 # What nearly all of a thousand channels have; it is not made a thousand times.

@@ -65,9 +65,8 @@ async def test_two_captures_share_one_limit(tmp_path: Path) -> None:
     assert within >= 0.7 * RATE * MEASURED_S
 
 
-async def test_full_disk_keeps_what_is_proven(tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_keeps_what_is_proven(tmp_path: Path, mount: Mount) -> None:
     """The disk fills up under the capture: it says so, and goes on from there once there is space."""
-    monkeypatch.setattr("vodkeep.capture.service.RESERVE_BYTES", 0)
     part = make_transport_segments("h264", "aac", seconds=36)
     data_dir, reference = tmp_path / "small", tmp_path / "large"
     mount(data_dir, "size=3m")
@@ -84,14 +83,14 @@ async def test_full_disk_keeps_what_is_proven(tmp_path: Path, mount: Mount, monk
 
         edge.on_segment = fill
         with pytest.raises(DiskFull):
-            await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url)))
+            await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url), reserve_bytes=0))
         work = data_dir / ".work" / VIDEO_ID
         proven = (work / "journal.ndjson").read_bytes().count(b'"sn"')
         assert 4 <= proven < len(part)
         filler.unlink()
         edge.on_segment = lambda _: None
         before = len(edge.asked)
-        captured = await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url)))
+        captured = await capture(service_of(data_dir, KnownPlaylist(edge.playlist_url), reserve_bytes=0))
         assert captured.completeness == 1.0
         assert len(edge.asked) - before == len(part) - proven
     expected = read_packets(reference / ".work" / VIDEO_ID / "out" / "video.mp4")

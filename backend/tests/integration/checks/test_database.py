@@ -31,6 +31,14 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
+def measured(rows: Rows, samples: str) -> None:
+    """What the service saw of the disk."""
+    rows.execute("DELETE FROM kv WHERE key = 'disk_samples'")
+    # Colons are parameters elsewhere.
+    written = samples.replace(":", "\\:")
+    rows.execute(f"INSERT INTO kv (channel, key, value) VALUES ('', 'disk_samples', '{written}')")
+
+
 @pytest.mark.usefixtures("chat_database")
 async def test_all_in_order(database: Database, data_dir: Path) -> None:
     rows = Rows(database)
@@ -38,8 +46,13 @@ async def test_all_in_order(database: Database, data_dir: Path) -> None:
     rows.add("200", download_state="downloading")
     (data_dir / ".work" / "200").mkdir(parents=True)
 
+    measured(rows, "2026-11-20T00:00:00Z=9000000000 2026-11-22T00:00:00Z=9000000000")
     found = await look(database, data_dir)
     assert {result.state for result in found.values()} == {State.OK}
+    measured(rows, "2026-11-20T00:00:00Z=9000000000 2026-11-22T00:00:00Z=6000000000")
+    (forecast,) = [result for name, result in (await look(database, data_dir)).items() if name == "disk_forecast"]
+    assert forecast.state is State.WARN
+    assert "fills by 1.5 GB a day and is full on 2026-11-26" in forecast.sentence
     assert "The videos of all 1 kept items are there." in found["library"].sentence
 
 

@@ -434,15 +434,29 @@ def test_what_a_capture_still_needs() -> None:
     [
         pytest.param(None, ["1", "2", "3"], id="not known"),
         pytest.param(RESERVE_BYTES - 1, [], id="less than the reserve"),
-        pytest.param(RESERVE_BYTES, ["1"], id="whether there is room for it, the capture sees itself"),
-        pytest.param(RESERVE_BYTES + HOUR_BYTES - 1, ["1"], id="no room after the first"),
-        pytest.param(RESERVE_BYTES + HOUR_BYTES, ["1", "2"], id="room for one and a look"),
-        pytest.param(RESERVE_BYTES + 2 * HOUR_BYTES, ["1", "2", "3"], id="room"),
+        pytest.param(RESERVE_BYTES + HOUR_BYTES - 1, [], id="no room for it"),
+        pytest.param(RESERVE_BYTES + HOUR_BYTES, ["1"], id="room for one"),
+        pytest.param(RESERVE_BYTES + 3 * HOUR_BYTES - 1, ["1", "2"], id="no room for the third"),
+        pytest.param(RESERVE_BYTES + 3 * HOUR_BYTES, ["1", "2", "3"], id="room"),
     ],
 )
 def test_captures_wait_for_room(free_bytes: int | None, started: list[str]) -> None:
     items = [make_item(number, duration_seconds=3600) for number in "123"]
     assert _plan(items, free_bytes=free_bytes) == started
+
+
+def test_a_smaller_broadcast_begins_while_a_larger_one_waits_which_is_told() -> None:
+    items = [make_item("1", duration_seconds=3600), make_item("2", duration_seconds=60)]
+    free = RESERVE_BYTES + HOUR_BYTES - 1
+    assert _plan(items, free_bytes=free) == ["2"]
+    assert disk_shortage(items, _situation(free_bytes=free)) == DiskShortage(free, free + 1, "1")
+
+
+def test_how_large_a_broadcast_becomes_is_told_by_the_channels_latest() -> None:
+    items = [make_item("1", duration_seconds=3600)]
+    assert _plan(items, free_bytes=RESERVE_BYTES + 3600, byte_rates={"chan": 1.0}) == ["1"]
+    assert _plan(items, free_bytes=RESERVE_BYTES + 3599, byte_rates={"chan": 1.0}) == []
+    assert _plan(items, free_bytes=5000, reserve_bytes=1400, byte_rates={"chan": 1.0}) == ["1"]
 
 
 def test_no_capture_starts_while_those_at_work_need_the_rest_of_the_disk() -> None:
@@ -453,11 +467,13 @@ def test_no_capture_starts_while_those_at_work_need_the_rest_of_the_disk() -> No
         "at_work": [at_work, uploading],
     }
     needed = RESERVE_BYTES + 6000
-    assert _plan([make_item("1")], **changes, free_bytes=needed) == ["1"]
-    assert _plan([make_item("1")], **changes, free_bytes=needed - 1) == []
-    assert disk_shortage(_situation(**changes, free_bytes=needed)) is None
-    assert disk_shortage(_situation(**changes, free_bytes=needed - 1)) == DiskShortage(needed - 1, needed)
-    assert disk_shortage(_situation(**changes)) is None
+    small = [make_item("1", duration_seconds=0)]
+    assert _plan(small, **changes, free_bytes=needed) == ["1"]
+    assert _plan(small, **changes, free_bytes=needed - 1) == []
+    assert disk_shortage(small, _situation(**changes, free_bytes=needed)) is None
+    assert disk_shortage(small, _situation(**changes, free_bytes=needed - 1)) == DiskShortage(needed - 1, needed, "1")
+    assert disk_shortage([], _situation(**changes, free_bytes=needed - 1)) == DiskShortage(needed - 1, needed)
+    assert disk_shortage(small, _situation(**changes)) is None
 
 
 def test_a_full_disk_stops_neither_uploads_nor_tidying() -> None:
