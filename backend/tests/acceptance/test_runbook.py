@@ -9,7 +9,7 @@ import pytest
 
 from support.home import CHANNEL, Home, HomeOf, check_kept
 from support.service import ServiceProcess, wait_until
-from support.slow import SEGMENTS, slow_segments
+from support.slow import SEGMENTS, HeldSegments
 from vodkeep_standin.faults.latency import Latency
 from vodkeep_standin.faults.reset import Reset
 from vodkeep_standin.faults.status import Status
@@ -167,26 +167,30 @@ def test_every_figure_moves_and_agrees_with_the_events(home_of: HomeOf) -> None:
 
 def test_progress_is_shown_everywhere_while_it_runs(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
-    slow_segments(home.standin, 500)
+    gates = [HeldSegments(home.root / f"gate{after}", home.standin, after=after) for after in (5, 10)]
     service = home.start(CAPTURE_CONNECTIONS="2")
     service.wait_for("download started")
-    shares: list[float] = []
-    rows: list[int] = []
+    shares, rows = [0.0], [0]
 
-    def look() -> bool:
+    def has_moved() -> bool:
+        """Whether both places show more than when it was held before."""
+        row = home.vod(ids.PLAIN)["download_bytes"]
         active = service.get_json("/status")["active"]
-        if active and active[0]["progress"]["phase"] == "fetching":
-            progress = active[0]["progress"]
-            assert (active[0]["id"], progress["segments_total"]) == (ids.PLAIN, 15)
-            shares.append(progress["percent"])
-            rows.append(home.vod(ids.PLAIN)["download_bytes"])
-        return bool(service.lines("vod processed"))
+        if not active or active[0]["progress"]["phase"] != "fetching" or row <= rows[-1]:
+            return False
+        progress = active[0]["progress"]
+        assert (active[0]["id"], progress["segments_total"]) == (ids.PLAIN, 15)
+        if progress["percent"] <= shares[-1]:
+            return False
+        shares.append(progress["percent"])
+        rows.append(row)
+        return True
 
-    wait_until(look, "it is kept", every_s=0.2)
-    assert shares == sorted(shares)
-    assert rows == sorted(rows)
-    assert len(set(shares)) >= 4
-    assert len(set(rows)) >= 2
+    for gate in gates:
+        wait_until(has_moved, "progress is shown", every_s=0.2)
+        gate.release()
+    service.wait_for("vod processed")
+    assert 0 < shares[1] < shares[2] <= 100
     media = home.standin.media(ids.PLAIN)
     assert max(rows) <= sum(segment.size_bytes for segment in media.source.segments)
 

@@ -33,6 +33,18 @@ class _UntilThere(Fault, frozen=True, tag="until_there"):
         return None
 
 
+class HeldSegments:
+    """Keeps back all segments after the first so many that are asked for, until they are released."""
+
+    def __init__(self, gate: Path, standin: Standin, *, after: int) -> None:
+        self._gate = gate
+        standin.faults.add(cast(Any, _UntilThere(str(gate))), path=SEGMENTS, after=after)
+
+    def release(self) -> None:
+        """Hand them out."""
+        self._gate.touch()
+
+
 class HeldThumbnail:
     """Keeps Twitch from handing out the picture of a broadcast until it is released.
 
