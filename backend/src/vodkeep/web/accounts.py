@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +27,7 @@ PREFIX = "/api/v1/accounts"
 _COOKIE = "vodkeep_consent"
 _LONGEST = 4096
 
-Which = Annotated[Provider, Path(description="`twitch` or `youtube`.")]
+Which = Annotated[Literal["twitch", "youtube"], Path(description="`twitch` or `youtube`.")]
 ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{0,50}$")]
 Word = Annotated[str, Query(max_length=_LONGEST)]
 
@@ -150,7 +150,7 @@ def account_routes(accounts: Accounts) -> APIRouter:
     @router.post("/{provider}/start", response_model=Consent, responses=refusals)
     async def start(provider: Which, body: Annotated[ForChannel | None, Body()] = None) -> Response:
         """Begin a consent: a cookie for this browser, and the provider's page for it to go to."""
-        begun = await accounts.begin(provider, "" if body is None else body.channel.lower())
+        begun = await accounts.begin(Provider(provider), "" if body is None else body.channel.lower())
         response = _answer(Consent(address=begun.address, expires_at=begun.expires_at))
         response.set_cookie(
             _cookie(provider),
@@ -175,22 +175,22 @@ def account_routes(accounts: Accounts) -> APIRouter:
         """Where the provider sends the browser back to; a page with one sentence."""
         browser = request.cookies.get(_cookie(provider))
         try:
-            await accounts.finish(provider, state=state, code=code, error=error, browser=browser)
+            await accounts.finish(Provider(provider), state=state, code=code, error=error, browser=browser)
         except RequestRefused as refused:
             response = _page(400, str(refused), refused.remedy)
         except DatabaseUnavailable as away:
             response = _page(503, str(away), away.remedy)
         except VodkeepError as failed:
-            response = _page(502, f"{provider.label} was not connected: {failed}", failed.remedy)
+            response = _page(502, f"{Provider(provider).label} was not connected: {failed}", failed.remedy)
         else:
-            response = _page(200, f"{provider.label} is connected.", "")
+            response = _page(200, f"{Provider(provider).label} is connected.", "")
         response.delete_cookie(_cookie(provider), path=PREFIX, httponly=True, samesite="lax")
         return response
 
     @router.post("/{provider}/device", response_model=Device, responses={**refusals, **documented(502)})
     async def device(provider: Which) -> Response:
         """Begin with a code that a person types on any device."""
-        begun = await accounts.begin_device(provider)
+        begun = await accounts.begin_device(Provider(provider))
         return _answer(
             Device(
                 id=begun.name,
@@ -204,19 +204,19 @@ def account_routes(accounts: Accounts) -> APIRouter:
     @router.post("/{provider}/device/poll", response_model=DeviceAnswer, responses={**refusals, **documented(502)})
     async def poll(provider: Which, body: DeviceAsked) -> Response:
         """Whether the person has typed the code; 409 once it has ended or was denied."""
-        stands = await accounts.poll_device(provider, body.id)
+        stands = await accounts.poll_device(Provider(provider), body.id)
         return _answer(DeviceAnswer(state=stands.phase, wait_s=stands.wait_s, account=stands.account))
 
     @router.post("/{provider}/disconnect", response_model=Ended, responses=refusals)
     async def disconnect(provider: Which, body: Annotated[ForChannel | None, Body()] = None) -> Response:
         """End a connection at the provider and forget its tokens."""
-        ended = await accounts.disconnect(provider, "" if body is None else body.channel.lower())
+        ended = await accounts.disconnect(Provider(provider), "" if body is None else body.channel.lower())
         return _answer(Ended(warning=ended.warning, remedy=ended.remedy))
 
     return router
 
 
-def _cookie(provider: Provider) -> str:
+def _cookie(provider: str) -> str:
     return f"{_COOKIE}_{provider}"
 
 
