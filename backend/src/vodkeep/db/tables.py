@@ -407,6 +407,18 @@ leases = Table(
     Column("detail", Text, nullable=False, server_default=""),
 )
 
+quota_uses = Table(
+    "quota_uses",
+    metadata,
+    Column("project", Text, primary_key=True),  # the client id, which stands for the Google project
+    Column("day", Text, primary_key=True),  # of the Pacific coast, such as 2026-11-24
+    Column("bucket", Text, primary_key=True),
+    Column("used", BigInteger, nullable=False, server_default=text("0")),
+    Column("exhausted", Integer, nullable=False, server_default=text("0")),  # YouTube itself said so
+    CheckConstraint("exhausted IN (0, 1)", name="exhausted_is_0_or_1"),
+    CheckConstraint("bucket IN ('units', 'uploads')", name="bucket_is_known"),
+)
+
 oauth_tokens = Table(
     "oauth_tokens",
     metadata,

@@ -27,6 +27,7 @@ from vodkeep.db.tables import (
     oauth_flows,
     oauth_tokens,
     publications,
+    quota_uses,
     retention_entries,
     retention_plans,
     vods,
@@ -51,6 +52,7 @@ def fill(database: Database) -> None:
     with database.unit_of_work() as unit:
         unit.connection.execute(insert(channels).values(login="c", broadcaster_id="1"))
         unit.connection.execute(insert(vods), [{"twitch_vod_id": f"{n}", "channel": "c"} for n in range(50)])
+        unit.connection.execute(insert(quota_uses).values(project="one", day="2026-11-24", bucket="units"))
         unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="a"))
         flow = {"provider": "youtube", "channel": "", "browser": "b", "secret": "s", "interval_s": 5}
         unit.connection.execute(insert(oauth_flows).values(id="f", next_poll_at=AT, expires_at=AT, **flow))

@@ -253,6 +253,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_leases"),
     )
     op.create_table(
+        "quota_uses",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("bucket", sa.Text(), nullable=False),
+        sa.Column("used", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
+        sa.Column("exhausted", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.PrimaryKeyConstraint("project", "day", "bucket", name="pk_quota_uses"),
+        sa.CheckConstraint("exhausted IN (0, 1)", name=op.f("ck_quota_uses_exhausted_is_0_or_1")),
+        sa.CheckConstraint("bucket IN ('units', 'uploads')", name=op.f("ck_quota_uses_bucket_is_known")),
+    )
+    op.create_table(
         "oauth_tokens",
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
@@ -293,6 +304,7 @@ def downgrade() -> None:
         job_tables.drop(op.get_bind())
     op.drop_table("oauth_flows")
     op.drop_table("oauth_tokens")
+    op.drop_table("quota_uses")
     op.drop_table("leases")
     op.drop_table("kv")
     op.drop_table("retention_entries")
