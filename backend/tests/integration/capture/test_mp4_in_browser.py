@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from support.browser import CHROMIUM, FLAGS, LOOK, OPEN, PLAY, SEEK
 from support.mp4_media import lay_out, make_coloured, make_fragments
@@ -45,8 +45,30 @@ def answer_range(request: web.Request, path: Path) -> web.Response:
     return web.Response(status=206, body=body, headers=headers, content_type="video/mp4")
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests here, so that they can share a browser: its start takes longer than most of them."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def started_browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        await started.close()
+
+
 @pytest.fixture
-async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
+async def browser(started_browser: Browser) -> AsyncIterator[Browser]:
+    """A browser that has no page and remembers nothing."""
+    yield started_browser
+    for context in started_browser.contexts:
+        await context.close()
+
+
+@pytest.fixture
+async def open_page(tmp_path: Path, browser: Browser) -> AsyncIterator[Open]:
     """Opens a page with a video element on ``movie.mp4`` in ``tmp_path``."""
 
     async def answer(_: web.Request) -> web.Response:
@@ -58,8 +80,7 @@ async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
     app = web.Application()
     app.router.add_get("/", answer)
     app.router.add_get("/media/movie.mp4", film)
-    async with TestServer(app, host="127.0.0.1") as server, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    async with TestServer(app, host="127.0.0.1") as server:
 
         async def open_it() -> Page:
             page = await browser.new_page()
@@ -67,7 +88,6 @@ async def open_page(tmp_path: Path) -> AsyncIterator[Open]:
             return page
 
         yield open_it
-        await browser.close()
 
 
 async def seek(page: Page, seconds: float) -> float:

@@ -43,12 +43,26 @@ pytestmark = [
 HOSTILE = '<img src=x onerror="document.title=1">&amp; "Füße" 😀 \u202egnp.exe'
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests here, so that they can share a browser: its start takes longer than most of them."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def started_browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         await started.close()
+
+
+@pytest.fixture
+async def browser(started_browser: Browser) -> AsyncIterator[Browser]:
+    """A browser that has no page and remembers nothing."""
+    yield started_browser
+    for context in started_browser.contexts:
+        await context.close()
 
 
 class Watched:
