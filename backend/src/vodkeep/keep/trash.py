@@ -190,6 +190,17 @@ def remove_for_good(place: Place, trash: PurePosixPath) -> bool:
         return _drop_folder(top, trash)
 
 
+def read_let_go(place: Place) -> LetGoEntry | None:
+    """What the folder says of its video in the trash; None when none is there. Blocking; raises `Refused`."""
+    with _told(), _open_top(place.root) as top, _open_folder(top, place.path.parent) as folder:
+        gone = _manifest_of(place, folder).let_go
+    if gone is None or gone.trash is None or gone.file.name != place.path.name:
+        return None
+    # A folder from elsewhere can name any place.
+    named = PurePosixPath(gone.trash).parts
+    return gone if len(named) == 2 and named[0] == TRASH_NAME and named[1] != ".." else None
+
+
 def find(place: Place, trash: PurePosixPath) -> Whereabouts:
     """Where the video is at this moment. Blocking; raises `OSError` when that cannot be told."""
     with _open_top(place.root) as top:

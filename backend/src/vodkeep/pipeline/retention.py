@@ -40,6 +40,7 @@ from vodkeep.keep.trash import Place, Refused, Video, new_trash_folder, place_of
 from vodkeep.pipeline.identity import MOUNT_IT, find_archive_problem
 from vodkeep.pipeline.model import Asked
 from vodkeep.pipeline.retention_store import Changed, Entry, RetentionStore
+from vodkeep.pipeline.store import QueueStore
 from vodkeep.settings.model import RetentionSettings
 from vodkeep.telemetry.log import Logger, get_logger
 
@@ -152,7 +153,7 @@ class Retention:
 
     async def undo(self, video_id: str, asked: Asked) -> Entry:
         """Bring the video of an item back from the trash, and protect it; raises `RequestRefused`."""
-        entry = await self._database.run(lambda unit: RetentionStore(unit.connection).find_open(video_id), write=False)
+        entry = await self._in_thread(self._find_in_trash, video_id)
         if entry is None or entry.state not in (_S.TRASHED, _S.RESTORING):
             raise RequestRefused(
                 f"No video of item {video_id} is in the trash.",
@@ -272,6 +273,22 @@ class Retention:
         except Refused as refusal:
             self._log.debug("nothing to take back", vod_id=entry.twitch_vod_id, reason=str(refusal))
         self._write(lambda store: store.abandon_move(moving, now, "It was cut off before anything moved."))
+
+    def _find_in_trash(self, video_id: str) -> Entry | None:
+        """The decision about an item's video that is open; made again from its manifest if a rescan lost it."""
+        entry = self._read(lambda store: store.find_open(video_id))
+        with self._database.unit_of_work(write=False) as unit:
+            item = QueueStore(unit.connection).find(video_id)
+        if entry is not None or item is None or item.downloaded_path is None:
+            return entry
+        try:
+            gone = trash.read_let_go(place_of(self._library, item.downloaded_path, video_id))
+        except (Refused, OSError):
+            return None
+        if gone is None:
+            return None
+        self._write(lambda store: store.adopt(item, gone, self._clock.now()))
+        return self._read(lambda store: store.find_open(video_id))
 
     def _restore(self, entry: Entry, reason: str, asked: Asked | None) -> str:
         """Bring a video back; returns why it stays in the trash, empty when it is back."""

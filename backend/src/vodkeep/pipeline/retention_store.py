@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, 
 
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import IS_CHECKED, IS_OPEN, publications, retention_entries, retention_plans, vods
+from vodkeep.keep.manifest import LetGoEntry
 from vodkeep.keep.retention import (
     EntryState,
     Judged,
@@ -24,7 +25,7 @@ from vodkeep.keep.retention import (
     why_it_must_stay,
     why_unproven,
 )
-from vodkeep.pipeline.model import Asked, DownloadState
+from vodkeep.pipeline.model import Asked, DownloadState, QueueItem
 
 EVENT_KIND = "retention"
 
@@ -239,6 +240,24 @@ class RetentionStore:
         """The video is gone for good."""
         self._step(entry, (_S.REMOVING,), _S.REMOVED, now)
         self._tell(entry, now, code="removed", sentence=f"Its video was removed for good. {entry.reason}")
+
+    def adopt(self, item: QueueItem, gone: LetGoEntry, now: datetime) -> None:
+        """Record a video in the trash of which only the item's manifest knows."""
+        assert item.downloaded_path is not None
+        entry = {
+            "plan_id": 0,
+            "twitch_vod_id": item.twitch_vod_id,
+            "state": _S.TRASHED,
+            "path": item.downloaded_path,
+            "size_bytes": gone.file.size_bytes,
+            "generation": item.generation,
+            "reason": gone.reason,
+            "trash": gone.trash,
+            "moved_at": gone.at,
+            "created_at": now,
+            "updated_at": now,
+        }
+        self._connection.execute(insert(retention_entries).values(entry))
 
     # --- how it is done ----------------------------------------------------------------------------------------------
 

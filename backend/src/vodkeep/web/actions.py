@@ -112,7 +112,7 @@ class Done(BaseModel):
 
 def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRouter:
     """The routes that change something."""
-    router = new_router(prefix="/api/v1", tags=["actions"], dependencies=[_schema_fits(reader)])
+    router = new_router(prefix="/api/v1", tags=["actions"], dependencies=[schema_fits(reader)])
 
     async def answer(item_id: str, status: int = 200) -> Response:
         found = await reader.find_vod(item_id)
@@ -170,7 +170,7 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
 
 def form_routes(actions: Actions, reader: StatusReader) -> APIRouter:
     """The forms below ``/admin/vod``, for the scripts that people have written for other archives."""
-    router = new_router(prefix="/admin/vod", tags=["forms"], dependencies=[_schema_fits(reader)])
+    router = new_router(prefix="/admin/vod", tags=["forms"], dependencies=[schema_fits(reader)])
     options: dict[str, Any] = {"response_model": Done, "responses": _REFUSALS}
 
     @router.post("/cancel", **options)
@@ -203,8 +203,8 @@ def form_routes(actions: Actions, reader: StatusReader) -> APIRouter:
     return router
 
 
-def _schema_fits(reader: StatusReader) -> Any:
-    """Refuse to write as long as the database is not migrated; the web answers before that."""
+def schema_fits(reader: StatusReader) -> Any:
+    """A dependency that refuses as long as the database is not migrated; the web answers before that."""
 
     async def look() -> None:
         problem = await reader.schema_problem()

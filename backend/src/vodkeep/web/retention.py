@@ -16,6 +16,7 @@ from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.retention import Retention
 from vodkeep.pipeline.retention_store import Entry
 from vodkeep.telemetry.correlation import current_corr
+from vodkeep.web.actions import schema_fits
 from vodkeep.web.answers import answer_json
 from vodkeep.web.media import is_vod_id
 from vodkeep.web.problems import documented

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,28 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sqlalchemy import URL
 
 from support.clock import START, FakeClock
 from support.kept_items import DURATION_MS, KeptItems, everything_below
+from vodkeep import retention_command
+from vodkeep.capture.workfolder import WorkFolder
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.errors import DatabaseUnavailable, RequestRefused
 from vodkeep.keep import trash
+from vodkeep.keep.library import Library
 from vodkeep.keep.manifest import load_manifest
 from vodkeep.keep.retention import Limits, Policy
-from vodkeep.pipeline.model import Asked, Asker
+from vodkeep.pipeline.archive import Archivist
+from vodkeep.pipeline.model import Asked, Asker, QueueItem
+from vodkeep.pipeline.recheck import Verdict, check, plan_one
 from vodkeep.pipeline.retention import Retention
 from vodkeep.pipeline.retention_store import RetentionStore
+from vodkeep.pipeline.stages import CapturedItem
+from vodkeep.pipeline.store import QueueStore
+from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import get_logger
 
 pytestmark = pytest.mark.anyio
@@ -459,3 +470,94 @@ def forget(kept: KeptItems, video_id: str) -> None:
             unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE twitch_vod_id = '{video_id}'")
         unit.commit()
     shutil.rmtree(kept.library / ".trash", ignore_errors=True)
+
+
+async def test_a_video_in_the_trash_that_the_database_forgot_comes_back_all_the_same(
+    kept: KeptItems, clock: FakeClock
+) -> None:
+    """As after a rescan into a new database."""
+    kept.add("1")
+    before = everything_below(kept.library)
+    retention = retention_of(kept, clock)
+    await retention.run()
+    with kept.database.unit_of_work() as unit:
+        unit.connection.exec_driver_sql("DELETE FROM retention_entries")
+        unit.commit()
+    await retention.undo("1", BY_ME)
+    assert everything_below(kept.library) == before
+    assert kept.row("1")["let_go_at"] is None
+
+
+async def test_what_was_let_go_is_neither_damaged_nor_fetched_again(kept: KeptItems, clock: FakeClock) -> None:
+    kept.add("1")
+    await retention_of(kept, clock).run()
+    with kept.database.unit_of_work(write=False) as unit:
+        item = QueueStore(unit.connection).find("1")
+    assert item is not None
+    finding = check(plan_one("1", item, kept.library), kept.library, deep=True, on_bytes=lambda _: None)
+    assert (finding.verdict, finding.problems) == (Verdict.FINE, ())
+    assert "let go" in finding.notes[0]
+
+    class Asked(Exception):
+        pass
+
+    class Capture:
+        def work_folder(self, video_id: str) -> WorkFolder:
+            return WorkFolder(kept.library, video_id)
+
+        async def capture(self, *_: Any, **__: Any) -> Any:
+            raise Asked
+
+    archivist = Archivist(
+        capture=Capture(),  # type: ignore[arg-type]
+        library=Library(kept.library, "{channel}/{title} [{id}]"),
+        clock=clock,
+        log=get_logger("test"),
+        require_archive=lambda: None,
+    )
+
+    async def archive(item: QueueItem) -> CapturedItem:
+        return await archivist.capture(
+            item,
+            on_progress=lambda _progress: None,
+            report_phase=lambda _phase: None,
+            confirm=lambda: None,
+            accept_holes=False,
+        )
+
+    captured = await archive(item)
+    assert (captured.let_go, captured.completeness, captured.path) == (True, 1.0, item.downloaded_path)
+    with pytest.raises(Asked):
+        await archive(replace(item, fresh=True))
+
+
+async def test_the_commands_plan_run_list_and_undo(
+    migrated_sqlite_file: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(migrated_sqlite_file, home / "vodkeep.db")
+    kept = KeptItems(Database(URL.create("sqlite", database=str(home / "vodkeep.db"))), home)
+    kept.add("1")
+    kept.add("2", days_old=1)
+    settings = load_settings({"DATA_DIR": str(home), "RETENTION_KEEP_DAYS": "30"})
+    dry = load_settings({"DATA_DIR": str(home), "RETENTION_KEEP_DAYS": "30", "RETENTION_DRY_RUN": "1"})
+
+    async def told(work: Callable[[Console], Awaitable[int]]) -> Any:
+        console = Console(file=(printed := io.StringIO()), width=200)
+        assert await work(console) == 0
+        return json.loads(printed.getvalue()[printed.getvalue().index("{") :])
+
+    plan = await told(lambda console: retention_command.show_plan(settings, clock, console, as_json=True))
+    assert [each["id"] for each in plan["going"]] == ["1"]
+    assert [each["reason"] for each in plan["staying"]] == ["No limit lets it go."]
+    assert await told(lambda console: retention_command.run(dry, clock, console, as_json=True)) == plan
+    assert kept.video("1").exists()
+    report = await told(lambda console: retention_command.run(settings, clock, console, as_json=True))
+    assert report["going"] == plan["going"]
+    assert not kept.video("1").exists()
+    listed = await told(lambda console: retention_command.show_entries(settings, clock, console, limit=5, as_json=True))
+    assert [(each["id"], each["state"]) for each in listed["items"]] == [("1", "trashed")]
+    assert await retention_command.undo(settings, clock, "1", Console(file=io.StringIO())) == 0
+    assert kept.video("1").exists()
+    kept.database.dispose()
