@@ -225,6 +225,32 @@ def rescan(
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="The folder in which the backup becomes a folder of its own.")],
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database, while it is used or not."""
+    from vodkeep.backup_command import back_up
+
+    _look(env_file, lambda settings: back_up(settings, SystemClock(), target, Console(), as_json=as_json))
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="The folder that a backup wrote.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also into a database that is not empty, which is kept beside.")
+    ] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Have the database back from a backup."""
+    from vodkeep.backup_command import restore as run_restore
+
+    _look(env_file, lambda settings: run_restore(settings, SystemClock(), source, Console(), force=force))
+
+
+@app.command()
 def config(
     env_file: EnvFile = None,
     as_json: AsJson = False,

@@ -100,6 +100,10 @@ class PostgresServer:
         )
         password_file.unlink()
 
+    def program(self, name: str) -> str:
+        """The path of one of the server's programs, of its version."""
+        return str(self._binaries / name)
+
     def url(self, database: str) -> URL:
         """Where a database of this server is, password included."""
         return URL.create(

@@ -615,6 +615,12 @@ class ToolSettings(Group):
     ffmpeg_path: forms.Program = _variable(
         "FFMPEG_PATH", None, "An ffmpeg of your own. Empty: the one installed with Vodkeep."
     )
+    pg_dump_path: forms.Program = _variable(
+        "PG_DUMP_PATH",
+        None,
+        "The pg_dump, with pg_restore beside it, that copies a PostgreSQL database; of the server's version or newer. "
+        "Empty: the one on the search path.",
+    )
 
 
 class Source(StrEnum):
