@@ -68,7 +68,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 
 def retention_routes(retention: Retention, reader: StatusReader) -> APIRouter:
     """The routes of retention."""
-    router = new_router(prefix="/api/v1", tags=["retention"])
+    router = new_router(prefix="/api/v1", tags=["retention"], dependencies=[schema_fits(reader)])
 
     @readable(router, "/retention/plan", response_model=RetentionPlan, responses=documented(401, 503))
     async def plan(request: Request) -> Response:
