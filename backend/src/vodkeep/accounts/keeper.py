@@ -112,22 +112,29 @@ class TokenKeeper:
 
     async def run(self) -> None:
         """Renew ahead of the end, and ask Twitch each hour whether its tokens still hold; until canceled."""
+        warned = False
         while True:
-            await self.look_after()
+            stored = await self.look_after()
+            if not warned and any(each.key_id is None for each in stored):
+                warned = True
+                self._log.warning(
+                    "tokens are stored as plain text", remedy="Set ENCRYPTION_KEY and run vodkeep tokens migrate."
+                )
             await self._clock.sleep(_ROUND_S)
 
-    async def look_after(self) -> None:
-        """One round over all connections; what fails is in their states and in the log."""
+    async def look_after(self) -> list[Connection]:
+        """One round over all connections, as they were before; what fails is in their states and in the log."""
         try:
             stored = await self._all()
         except DatabaseUnavailable:
-            return
+            return []
         for each in stored:
             try:
                 token = await self._working(each, None)
                 await self._validate(each, token)
             except VodkeepError as error:
                 self._log.debug("token not renewed", provider=str(each.provider), error=str(error), code=error.code)
+        return stored
 
     # --- choosing -----------------------------------------------------------------------------------------------
 

@@ -255,3 +255,20 @@ async def test_what_an_older_program_stored_is_read_and_renewed(
     # Whatever is written anew is encrypted.
     assert renewed not in stored.access_token
     assert Vault(KEY).open(stored.refresh_token, stored.encryption_key_id, YOUTUBE, "", Kind.REFRESH)
+
+
+async def test_it_renews_by_itself_and_says_that_tokens_are_plain_text(
+    house: House, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.connect(clock, vault=Vault(None))
+    keeper = house.keeper(clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.run)
+        await clock.until_sleeping()
+        clock.jump(3599 - 200)
+        await clock.until_sleeping()
+        assert house.refreshes() == 1
+        tasks.cancel_scope.cancel()
+    [state] = await keeper.states()
+    assert (state.phase, state.encrypted) == (ConnectionPhase.CONNECTED, True)
+    assert capsys.readouterr().out.count("tokens are stored as plain text") == 1

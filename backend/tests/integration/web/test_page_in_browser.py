@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 
 from support.clock import START
 from support.web_site import RunningWork, Serve, Site, add_vod, keep_vod, moment
@@ -24,7 +24,7 @@ from vodkeep.capture.model import Phase, Progress
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
-from vodkeep.db.tables import vods
+from vodkeep.db.tables import oauth_tokens, vods
 from vodkeep.keep.manifest import LedgerEntry, Manifest, write_manifest
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.health_store import HealthStore
@@ -150,6 +150,28 @@ async def test_what_is_kept_queued_and_at_work_is_on_the_page(
         # The text of others stays text.
         assert await page.locator('[data-id="hostile"] .row-title').text_content() == HOSTILE
         assert await page.title() == "Vodkeep"
+        assert watched.complaints == []
+
+
+async def test_accounts_are_shown_with_what_to_do_about_them(
+    serve_site: Serve, browser: Browser, database: Database
+) -> None:
+    refused = {"state": "refused", "reason": "YouTube does not take the grant any more."}
+    with database.unit_of_work() as unit:
+        unit.connection.execute(insert(oauth_tokens).values(provider="youtube", access_token="t0ken", **refused))
+        unit.commit()
+    env = {"TWITCH_CLIENT_ID": "id", "TWITCH_CLIENT_SECRET": "secret", "TWITCH_REDIRECT_URI": "http://localhost/cb"}
+    async with serve_site(env=env) as site:
+        watched = Watched(await browser.new_page(), site)
+        page = await watched.open()
+        accounts = page.locator("#accounts")
+        await expect(accounts).to_contain_text("Connect the account again")
+        await expect(accounts).to_contain_text("Not set up: YT_CLIENT_ID")
+        await expect(page.get_by_role("button", name="Connect Twitch", exact=True)).to_be_visible()
+        assert "t0ken" not in await page.content()
+        await page.get_by_role("button", name="Disconnect YouTube").click()
+        await expect(page.locator("#accounts-error")).to_contain_text("myaccount.google.com")
+        await expect(page.get_by_role("button", name="Disconnect YouTube")).to_have_count(0)
         assert watched.complaints == []
 
 

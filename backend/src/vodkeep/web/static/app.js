@@ -26,6 +26,15 @@ const MISSING = {
   unreachable: "Twitch could not be reached",
 };
 const LESS = { muted: "Muted by Twitch." };
+const PROVIDERS = { twitch: "Twitch", youtube: "YouTube" };
+const CONNECTIONS = {
+  connected: ["Connected", "none"],
+  failing: ["Tries again", "danger"],
+  refused: ["Needs you", "danger"],
+  expired: ["Needs you", "danger"],
+  unreadable: ["Cannot be read", "danger"],
+};
+const ACCOUNTS_EVERY = 15; // of the rounds of the page
 const BREAKER = { closed: "Closed", open: "Open", half_open: "Probing" };
 
 // What may be asked for in which state; the service has the last word.
@@ -174,6 +183,67 @@ function chip(title, text, tone) {
   note.textContent = text;
   item.append(name, note);
   return item;
+}
+
+// --- accounts --------------------------------------------------------------------------------------------------
+
+function showAccounts(answer) {
+  const connected = answer.accounts.map((account) => {
+    const [word, tone] = CONNECTIONS[account.state] || [account.state, "none"];
+    const whose = account.channel ? ` (${account.channel})` : "";
+    const notes = [word, account.encrypted ? "" : "not encrypted", account.reason, account.remedy].filter(Boolean);
+    const item = chip(`${PROVIDERS[account.provider] || account.provider}${whose}`, notes.join(". "), tone);
+    item.append(accountButton("Disconnect", account.provider, "disconnect", account.channel));
+    return item;
+  });
+  const others = answer.providers.map((setup) => {
+    const missing = setup.missing.length ? `Not set up: ${setup.missing.join(", ")}` : "";
+    const item = chip(PROVIDERS[setup.provider] || setup.provider, missing, "none");
+    if (!missing) item.append(accountButton("Connect", setup.provider, "start", ""));
+    return item;
+  });
+  $("accounts").replaceChildren(...connected, ...others);
+}
+
+function accountButton(word, provider, action, channel) {
+  const button = document.createElement("button");
+  button.className = "button";
+  button.type = "button";
+  button.textContent = word;
+  button.setAttribute("aria-label", `${word} ${PROVIDERS[provider] || provider}${channel ? ` (${channel})` : ""}`);
+  button.addEventListener("click", () => changeAccount(provider, action, channel));
+  return button;
+}
+
+async function changeAccount(provider, action, channel) {
+  try {
+    const response = await fetch(`/api/v1/accounts/${encodeURIComponent(provider)}/${action}`, {
+      method: "POST",
+      headers: { Accept: "application/json", "Content-Type": "application/json" },
+      body: JSON.stringify({ channel }),
+    });
+    if (!response.ok) throw await problemOf(response);
+    const answer = await response.json();
+    if (answer.address) {
+      location.assign(answer.address);
+      return;
+    }
+    showAccountError(answer.warning, answer.remedy);
+    await refreshAccounts();
+  } catch (error) {
+    showAccountError(error.message, error.remedy);
+  }
+}
+
+function showAccountError(...words) {
+  const text = words.filter(Boolean).join(" ");
+  setText($("accounts-error"), text);
+  setHidden($("accounts-error"), !text);
+}
+
+async function refreshAccounts() {
+  const answer = await ask("/api/v1/accounts");
+  if (answer) showAccounts(answer);
 }
 
 function showNow() {
@@ -431,6 +501,7 @@ async function refresh() {
       if (vod) remember(vod);
     }
   }
+  if (tick % ACCOUNTS_EVERY === 0) await refreshAccounts();
   tick += 1;
   showStatus();
   showNow();
