@@ -69,6 +69,8 @@ from vodkeep.pipeline.live_watch import LiveWatch, WatchPolicy
 from vodkeep.pipeline.metrics import NoMetrics, PipelineMetrics
 from vodkeep.pipeline.model import Stage
 from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
+from vodkeep.pipeline.publication_watch import LEASE as PUBLICATION_WATCH
+from vodkeep.pipeline.publication_watch import PublicationWatch
 from vodkeep.pipeline.publish_plan import Previewer
 from vodkeep.pipeline.queue_watch import watch_queue
 from vodkeep.pipeline.reconcile import Reconciler
@@ -81,7 +83,11 @@ from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
+from vodkeep.pipeline.youtubes import YouTubes
+from vodkeep.publish.calls import TokenSource
+from vodkeep.publish.client import YouTube
 from vodkeep.publish.metadata import PublishTemplates
+from vodkeep.publish.quota_store import QuotaLedger
 from vodkeep.publish.split import Limits
 from vodkeep.rate import RateLimiter
 from vodkeep.settings import Settings
@@ -123,6 +129,7 @@ class Service:
     pipeline: PipelineService
     vault: Vault | None  # None: switched off
     retention: Retention
+    watch: PublicationWatch
     keeper: TokenKeeper
     app: ASGIApp
     clock: Clock
@@ -207,6 +214,7 @@ def _build_service(
         pace=ALONE if database.is_sqlite else SHARED,
     )
     bell = Bell()
+    tokens = build_keeper(settings, database, clock)
     retention = build_retention(settings.retention, database, settings.storage.data_dir, clock)
     engine = build_engine(
         settings,
@@ -289,7 +297,8 @@ def _build_service(
         pipeline=pipeline,
         vault=vault,
         retention=retention,
-        keeper=build_keeper(settings, database, clock),
+        watch=build_watch(settings, clock, database, tokens, session, retention),
+        keeper=tokens,
         app=app,
         clock=clock,
         log=get_logger("service"),
@@ -370,6 +379,7 @@ async def run_service(service: Service) -> None:
                 indexer = Indexer(service.chat_database, service.clock, get_logger("chat_index"))
                 owned.start_soon(ownership.keep, CHAT_INDEX, indexer.run)
                 owned.start_soon(ownership.keep, RETENTION, service.retention.run_forever)
+                owned.start_soon(ownership.keep, PUBLICATION_WATCH, service.watch.run_forever)
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
                 owned.start_soon(service.recorder.run)
@@ -474,6 +484,46 @@ def build_item_keeper(
     rng, log = random.Random(), get_logger("chat_emotes")
     vault = build_vault(settings, chat, outside, build_helix(settings, session, clock, rng), mark, clock, rng)
     return ItemKeeper(vault, EmoteReplay(chat, ImageFiles(settings.storage.data_dir), log), log)
+
+
+def build_watch(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    tokens: TokenKeeper,
+    session: aiohttp.ClientSession,
+    retention: Retention,
+) -> PublicationWatch:
+    """What asks YouTube about the videos that were uploaded."""
+    youtube = settings.youtube
+    quota = QuotaLedger(
+        database,
+        project=youtube.client_id or "",
+        units=youtube.quota,
+        uploads=youtube.upload_quota,
+        clock=clock,
+    )
+
+    def build(source: TokenSource) -> YouTube:
+        return YouTube(
+            session,
+            tokens=source,
+            spending=quota,
+            api_url=youtube.api_url,
+            clock=clock,
+            rng=random.Random(),
+            limiter=RateLimiter(None),
+        )
+
+    return PublicationWatch(
+        database,
+        settings.storage.data_dir,
+        YouTubes(tokens, build).of,
+        clock,
+        get_logger("publication_watch"),
+        proven_after=settings.retention.proven_after,
+        restore=retention.restore_unproven,
+    )
 
 
 def build_archivist(

@@ -21,7 +21,7 @@ from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import vods
-from vodkeep.errors import LimitReached, TransientError, VodkeepError
+from vodkeep.errors import CredentialsError, LimitReached, TransientError, VodkeepError
 from vodkeep.keep.additions import change_manifest
 from vodkeep.keep.manifest import Manifest, ManifestError, PublicationEntry
 from vodkeep.pipeline.publication_verdict import Verdict, judge
@@ -47,6 +47,7 @@ _TOGETHER = timedelta(minutes=10)
 _MOST_AT_ONCE = 10 * AT_ONCE
 _LONGEST_WAIT_S = 300.0
 _TROUBLE_WAIT_S = 600.0
+_LOGIN_WAIT_S = 3600.0
 
 
 class Looks(Protocol):
@@ -64,7 +65,7 @@ class PublicationWatch:
         self,
         database: Database,
         library: Path,
-        youtube_of: Callable[[str], Looks],
+        youtube_of: Callable[[str], Awaitable[Looks]],
         clock: Clock,
         log: Logger,
         *,
@@ -105,7 +106,7 @@ class PublicationWatch:
         now = self._clock.now()
         due = await self._database.run(partial(_load_due, now=now), write=False)
         troubled = False
-        for youtube, several in self._by_account(due):
+        for youtube, several in await self._by_account(due):
             for first in range(0, len(several), AT_ONCE):
                 batch = several[first : first + AT_ONCE]
                 answers = await youtube.look([str(each.youtube_id) for each in batch])
@@ -119,10 +120,13 @@ class PublicationWatch:
             return _LONGEST_WAIT_S
         return min(max(1.0, (following - self._clock.now()).total_seconds()), _LONGEST_WAIT_S)
 
-    def _by_account(self, due: Iterable[tuple[str, Publication]]) -> list[tuple[Looks, list[Publication]]]:
+    async def _by_account(self, due: Iterable[tuple[str, Publication]]) -> list[tuple[Looks, list[Publication]]]:
         accounts: dict[int, tuple[Looks, list[Publication]]] = {}
+        of_channel: dict[str, Looks] = {}
         for channel, publication in due:
-            youtube = self._youtube_of(channel)
+            if channel not in of_channel:
+                of_channel[channel] = await self._youtube_of(channel)
+            youtube = of_channel[channel]
             accounts.setdefault(id(youtube), (youtube, []))[1].append(publication)
         return list(accounts.values())
 
@@ -190,7 +194,8 @@ class PublicationWatch:
             return max(1.0, (error.until - self._clock.now()).total_seconds())
         if isinstance(error, TransientError) and error.delay_s is not None:
             return error.delay_s
-        return _TROUBLE_WAIT_S
+        # Nothing but a person can mend that, and it is told elsewhere.
+        return _LOGIN_WAIT_S if isinstance(error, CredentialsError) else _TROUBLE_WAIT_S
 
 
 def _load_due(unit: UnitOfWork, now: datetime) -> list[tuple[str, Publication]]:

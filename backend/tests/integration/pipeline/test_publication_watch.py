@@ -56,10 +56,13 @@ def watch_of(kept: KeptItems, clock: FakeClock, youtube: YouTube, restore: Any =
     async def nothing() -> None:
         pass
 
+    async def only(_channel: str) -> YouTube:
+        return youtube
+
     return PublicationWatch(
         kept.database,
         kept.library,
-        lambda _: youtube,
+        only,
         clock,
         get_logger("publication_watch"),
         proven_after=timedelta(days=1),
