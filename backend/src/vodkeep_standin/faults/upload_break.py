@@ -10,7 +10,8 @@ from vodkeep_standin.serving.incoming import Break, Cut
 class UploadBreak(Fault, frozen=True, tag="upload_break"):
     """End a body that comes in after ``after_bytes``: ``reset``, ``close``, ``stall`` or an answer with ``status``.
 
-    Of what came until then whole units of 256 KiB are kept, at most ``keeps_bytes`` of the whole upload.
+    Of what came until then whole units of 256 KiB are kept, up to ``keeps_bytes`` of the whole upload; what earlier
+    requests brought is never lost.
     """
 
     after_bytes: int = 0

@@ -70,6 +70,8 @@ class UploadSession:
     begun_at: datetime
     received: int = 0
     """Bytes in the file."""
+    acknowledged: int = 0
+    """Bytes that were there when the present request began; those are never lost again."""
     arrived_bytes: int = 0
     """Every byte of content that ever came in, those that came twice as well."""
     turn: int = 0
@@ -90,12 +92,12 @@ class UploadSession:
         self.overtaken = anyio.Event()
 
     def settle(self, keeps_bytes: int | None = None) -> None:
-        """Keep whole units of what a broken request brought, ``keeps_bytes`` at most, and forget the rest."""
+        """Keep whole units of what a broken request brought, up to ``keeps_bytes``, and forget the rest of it."""
         if not self.is_writing:
             return
         self.is_writing = False
         kept = self.received if keeps_bytes is None else min(self.received, keeps_bytes)
-        self.received = kept // UNIT_BYTES * UNIT_BYTES
+        self.received = max(self.acknowledged, kept // UNIT_BYTES * UNIT_BYTES)
         with self.path.open("r+b") as file:
             file.truncate(self.received)
 

@@ -113,6 +113,7 @@ def _range_of(call: Call, session: UploadSession) -> _Range | Reply:
 async def _receive(call: Call, session: UploadSession, first: int, end: int) -> Reply:
     assert call.incoming is not None
     turn, position = session.turn, first
+    session.acknowledged = session.received
     keeps: int | None = None
     try:
         with session.path.open("r+b") as file:
