@@ -182,15 +182,15 @@ class Accounts:
 
     async def begin_device(self, provider: Provider) -> BegunDevice:
         """Begin a flow without a browser of ours; only Twitch gives the rights we need this way."""
-        app = self._apps.get(provider)
-        if app is None:
-            raise _not_possible(provider, ("TWITCH_CLIENT_ID", "TWITCH_CLIENT_SECRET"))
-        if app.device_url is None:
+        if provider is Provider.YOUTUBE:
             raise RequestRefused(
                 f"{provider.label} cannot be connected with a code on another device.",
                 code="no_device_flow",
                 remedy="Connect it on the page (Accounts).",
             )
+        app = self._apps.get(provider)
+        if app is None or app.device_url is None:
+            raise _not_possible(provider, ("TWITCH_CLIENT_ID", "TWITCH_CLIENT_SECRET"))
         answer = await self._service.post(app.device_url, device_form(app))
         given: DeviceCode = device_code_from(app, answer, now=self._clock.now())
         name = _word()
@@ -299,8 +299,9 @@ class Accounts:
             answer = await self._service.post(app.revoke_url, revoke_form(app, token))
         except VodkeepError:
             return failed
-        # 400: it had ended before.
-        return Disconnected() if answer.status in (200, 400) else failed
+        # 400 says that this token had ended before: at Google the grant with it, at Twitch the access token only.
+        ended = answer.status == 200 or (answer.status == 400 and stored.provider is Provider.YOUTUBE)
+        return Disconnected() if ended else failed
 
     async def _release(self, holder: str) -> None:
         def release(unit: UnitOfWork) -> None:

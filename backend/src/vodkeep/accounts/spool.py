@@ -38,7 +38,8 @@ class Spool:
             "scope": sealed.scope,
         }
         path = self._path(old)
-        beside = path.with_suffix(f".{os.getpid()}")
+        # One name is enough: who writes holds the lease.
+        beside = path.with_suffix(".part")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file)

@@ -187,7 +187,7 @@ def account_routes(accounts: Accounts) -> APIRouter:
         response.delete_cookie(_cookie(provider), path=PREFIX, httponly=True, samesite="lax")
         return response
 
-    @router.post("/{provider}/device", response_model=Device, responses={**refusals, **documented(502)})
+    @router.post("/{provider}/device", response_model=Device, responses=refusals)
     async def device(provider: Which) -> Response:
         """Begin with a code that a person types on any device."""
         begun = await accounts.begin_device(Provider(provider))
@@ -201,7 +201,7 @@ def account_routes(accounts: Accounts) -> APIRouter:
             )
         )
 
-    @router.post("/{provider}/device/poll", response_model=DeviceAnswer, responses={**refusals, **documented(502)})
+    @router.post("/{provider}/device/poll", response_model=DeviceAnswer, responses=refusals)
     async def poll(provider: Which, body: DeviceAsked) -> Response:
         """Whether the person has typed the code; 409 once it has ended or was denied."""
         stands = await accounts.poll_device(Provider(provider), body.id)
