@@ -81,6 +81,8 @@ from vodkeep.pipeline.retention import Retention, build_retention
 from vodkeep.pipeline.retry import RECHECK, RetryPolicy
 from vodkeep.pipeline.roles import ALL_ROLES, ProcessNote, Role, fingerprint
 from vodkeep.pipeline.running import Bell
+from vodkeep.pipeline.scrub import LEASE as SCRUB
+from vodkeep.pipeline.scrub import Scrubber
 from vodkeep.pipeline.service import PipelineService
 from vodkeep.pipeline.stages import CaptureRunner
 from vodkeep.pipeline.youtubes import YouTubes
@@ -130,6 +132,7 @@ class Service:
     vault: Vault | None  # None: switched off
     retention: Retention
     watch: PublicationWatch
+    scrubber: Scrubber
     keeper: TokenKeeper
     app: ASGIApp
     clock: Clock
@@ -216,6 +219,16 @@ def _build_service(
     bell = Bell()
     tokens = build_keeper(settings, database, clock)
     retention = build_retention(settings.retention, database, settings.storage.data_dir, clock)
+    scrubber = Scrubber(
+        database=database,
+        chat=chat,
+        library=settings.storage.data_dir,
+        clock=clock,
+        log=get_logger("scrub"),
+        interval=settings.scrub.interval,
+        rate_bytes_s=settings.scrub.rate,
+        require_archive=mark.require,
+    )
     engine = build_engine(
         settings,
         database,
@@ -299,6 +312,7 @@ def _build_service(
         retention=retention,
         watch=build_watch(settings, clock, database, tokens, session, retention),
         keeper=tokens,
+        scrubber=scrubber,
         app=app,
         clock=clock,
         log=get_logger("service"),
@@ -380,6 +394,8 @@ async def run_service(service: Service) -> None:
                 owned.start_soon(ownership.keep, CHAT_INDEX, indexer.run)
                 owned.start_soon(ownership.keep, RETENTION, service.retention.run_forever)
                 owned.start_soon(ownership.keep, PUBLICATION_WATCH, service.watch.run_forever)
+                if service.settings.scrub.interval:
+                    owned.start_soon(ownership.keep, SCRUB, service.scrubber.run_forever)
                 if service.vault is not None:
                     owned.start_soon(ownership.keep, EMOTES, service.vault.run)
                 owned.start_soon(service.recorder.run)

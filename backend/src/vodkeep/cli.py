@@ -225,6 +225,21 @@ def rescan(
 
 
 @app.command()
+def scrub(
+    everything: Annotated[bool, typer.Option("--all", help="Every item once, also those read lately.")] = False,
+    full_speed: Annotated[bool, typer.Option("--full-speed", help="Without the limit of SCRUB_RATE.")] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Read what was kept and compare it with its checksums, longest ago first; mend what can be."""
+    from vodkeep.scrub_command import scrub as run_scrub
+
+    _look(
+        env_file,
+        lambda settings: run_scrub(settings, SystemClock(), Console(), everything=everything, full_speed=full_speed),
+    )
+
+
+@app.command()
 def backup(
     target: Annotated[Path, typer.Argument(help="The folder in which the backup becomes a folder of its own.")],
     env_file: EnvFile = None,

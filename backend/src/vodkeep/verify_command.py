@@ -18,11 +18,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from vodkeep.catalog.model import item_id_from
+from vodkeep.chat.database import chat_database
 from vodkeep.clock import Clock
-from vodkeep.db.engine import Database, UnitOfWork
+from vodkeep.db.engine import Database
 from vodkeep.errors import SettingsError
 from vodkeep.opening import open_kept_database
 from vodkeep.pipeline.identity import find_archive_problem
+from vodkeep.pipeline.mending import mend
 from vodkeep.pipeline.model import Asked, Asker
 from vodkeep.pipeline.recheck import (
     Finding,
@@ -33,7 +35,6 @@ from vodkeep.pipeline.recheck import (
     plan_all,
     plan_one,
     reconsider,
-    repair,
 )
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.printing import say
@@ -163,12 +164,13 @@ class _Verify:
             return "There is no database, so nothing can be put in its queue."
         now = self._clock.now()
 
-        def work(unit: UnitOfWork) -> str:
-            done = repair(unit, finding, now, Asked(Asker.CLI, new_corr()))
-            unit.commit()
-            return done
-
-        return await self._database.run(work)
+        chat = chat_database(self._database)
+        asked = Asked(Asker.CLI, new_corr())
+        try:
+            work = partial(mend, self._database, chat, finding, self._library, now, asked)
+            return await anyio.to_thread.run_sync(work)
+        finally:
+            chat.dispose()
 
     async def _load(self, question: Callable[[QueueStore], _T]) -> _T | None:
         if self._database is None:

@@ -419,6 +419,18 @@ quota_uses = Table(
     CheckConstraint("bucket IN ('units', 'uploads')", name="bucket_is_known"),
 )
 
+# When the files of each item were last read to their end and compared with their checksums (``pipeline/scrub.py``).
+scrubs = Table(
+    "scrubs",
+    metadata,
+    Column("twitch_vod_id", Text, primary_key=True),
+    Column("checked_at", UtcDateTime, nullable=False),
+    Column("verdict", Text, nullable=False),  # pipeline.recheck.Verdict
+    Column("problems", Text, nullable=False, server_default=""),  # sentences; empty when it is as it should be
+)
+IS_BAD = text("problems <> ''")
+Index("ix_scrubs_bad", scrubs.c.twitch_vod_id, sqlite_where=IS_BAD, postgresql_where=IS_BAD)
+
 oauth_tokens = Table(
     "oauth_tokens",
     metadata,

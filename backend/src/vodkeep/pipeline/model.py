@@ -172,7 +172,7 @@ class Asker(StrEnum):
 class Asked:
     """A person's request: where it came in, and the correlation id by which it can be followed."""
 
-    by: Asker
+    by: Asker | None  # None: nobody did, it is done on schedule
     corr: str | None
 
 

@@ -20,7 +20,7 @@ from vodkeep.db.events import EventLog
 from vodkeep.errors import RequestRefused, UnknownItem
 from vodkeep.keep.fixity import FileProblem, check_file, check_files, check_size, compare_checksum, find_folders
 from vodkeep.keep.library import load_manifest_quietly
-from vodkeep.keep.manifest import MANIFEST_NAME, FileEntry, Manifest, ManifestError, load_manifest
+from vodkeep.keep.manifest import CHAT_NAME, MANIFEST_NAME, FileEntry, Manifest, ManifestError, load_manifest
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.model import RUNNING, Asked, DownloadState, QueueItem
 
@@ -67,6 +67,7 @@ class Finding:
     problems: tuple[str, ...] = ()  # sentences without their full stop
     notes: tuple[str, ...] = ()  # worth knowing, and no damage
     not_mended: str = ""  # why fetching it again would not help, as a sentence; empty when it would
+    only_chat: bool = False  # nothing but the file of its chat is damaged, which the database can mend
 
     @property
     def is_bad(self) -> bool:
@@ -158,7 +159,9 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
         notes.append("the database does not know this folder")
     if manifest.completeness < 1.0:
         notes.append(f"{manifest.completeness:.2%} of the broadcast was captured")
-    return Finding(subject, Verdict.DAMAGED if said else Verdict.FINE, tuple(said), tuple(notes), not_mended)
+    names = {problem.name for problem in problems if not problem.denied}
+    only_chat = names == {CHAT_NAME} and len(said) == 1
+    return Finding(subject, Verdict.DAMAGED if said else Verdict.FINE, tuple(said), tuple(notes), not_mended, only_chat)
 
 
 def reconsider(finding: Finding, now: QueueItem | None) -> Finding:

@@ -550,6 +550,21 @@ class RetentionSettings(Group):
     interval: forms.Interval = _variable("RETENTION_INTERVAL", "6h", "How often retention looks at the archive.")
 
 
+class ScrubSettings(Group):
+    """Reading what was kept again, to find what a disk has lost."""
+
+    title: ClassVar[str] = "Scrubbing"
+
+    interval: forms.Delay = _variable(
+        "SCRUB_INTERVAL",
+        "720h",
+        "How often every file of the archive is read and compared with its checksum; 0 switches that off.",
+    )
+    rate: forms.Rate = _variable(
+        "SCRUB_RATE", "20MB", "Upper bound for this reading, such as `20MB` a second. Empty: as fast as the disk."
+    )
+
+
 class SecuritySettings(Group):
     """Secrets at rest."""
 
@@ -691,6 +706,7 @@ class Settings(BaseSettings):
     videos: VideoSettings
     youtube: YouTubeSettings
     retention: RetentionSettings
+    scrub: ScrubSettings
     security: SecuritySettings
     log: LogSettings
     tracing: TracingSettings

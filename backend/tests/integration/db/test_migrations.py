@@ -30,6 +30,7 @@ from vodkeep.db.tables import (
     quota_uses,
     retention_entries,
     retention_plans,
+    scrubs,
     vods,
 )
 from vodkeep.errors import DatabaseUnavailable, SettingsError
@@ -57,6 +58,8 @@ def fill(database: Database) -> None:
         flow = {"provider": "youtube", "channel": "", "browser": "b", "secret": "s", "interval_s": 5}
         unit.connection.execute(insert(oauth_flows).values(id="f", next_poll_at=AT, expires_at=AT, **flow))
         part = {"part": 1, "parts": 1, "start_ms": 0, "end_ms": 1, "source_name": "video.mp4", "size_bytes": 1}
+        scrub = {"twitch_vod_id": "1", "checked_at": AT, "verdict": "fine"}
+        unit.connection.execute(insert(scrubs).values(scrub))
         unit.connection.execute(insert(publications).values(twitch_vod_id="1", checksum="sha256:0", **part))
         plan = {"at": AT, "going": 1, "going_bytes": 1, "staying": 0}
         decided = {"plan_id": 1, "path": "c/video.mp4", "size_bytes": 1, "generation": 0, "reason": "Old."}

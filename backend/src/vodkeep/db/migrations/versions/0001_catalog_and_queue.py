@@ -264,6 +264,15 @@ def upgrade() -> None:
         sa.CheckConstraint("bucket IN ('units', 'uploads')", name=op.f("ck_quota_uses_bucket_is_known")),
     )
     op.create_table(
+        "scrubs",
+        sa.Column("twitch_vod_id", sa.Text(), nullable=False),
+        sa.Column("checked_at", time, nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("problems", sa.Text(), nullable=False, server_default=""),
+        sa.PrimaryKeyConstraint("twitch_vod_id", name="pk_scrubs"),
+    )
+    _create_index("ix_scrubs_bad", "scrubs", ["twitch_vod_id"], where="problems <> ''")
+    op.create_table(
         "oauth_tokens",
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False, server_default=""),
@@ -304,6 +313,7 @@ def downgrade() -> None:
         job_tables.drop(op.get_bind())
     op.drop_table("oauth_flows")
     op.drop_table("oauth_tokens")
+    op.drop_table("scrubs")
     op.drop_table("quota_uses")
     op.drop_table("leases")
     op.drop_table("kv")
