@@ -20,7 +20,7 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
 from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
-from vodkeep.db.tables import IS_ACTIVE, IS_TROUBLED, UtcDateTime, channels, kv, publications, vods
+from vodkeep.db.tables import IS_ACTIVE, IS_BAD, IS_TROUBLED, UtcDateTime, channels, kv, publications, scrubs, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.keep.forecast import DiskSample
 from vodkeep.pipeline.breaker import CLOSED, Breaker
@@ -148,6 +148,7 @@ class Figures:
     jobs: Mapping[str, str]  # kv keys job_* of the whole service: when each job ran, as stored
     processes: Sequence[LiveProcess] = ()
     disk_shortage: DiskShortage | None = None  # why no capture starts
+    damaged: int = 0  # items in which scrubbing found damage when it last looked at them
     disk: Sequence[DiskSample] = ()  # what was free within the last days, oldest first
     trash: TrashFigures = NOTHING
     troubled: int = 0  # publications with which something is wrong at YouTube
@@ -359,6 +360,7 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
+            damaged=unit.connection.execute(select(func.count()).select_from(scrubs).where(IS_BAD)).scalar_one(),
             disk=health.load_disk(),
             trash=RetentionStore(unit.connection).trash_figures(),
             troubled=unit.connection.execute(

@@ -246,6 +246,7 @@ class Status(Counts, Averages):
     circuit_state: str = Field(description="The worst of all channels: `open`, `half_open` or `closed`.")
     last_process_run: datetime | None
     disk_shortage: DiskShortage | None = Field(description="Set while captures wait for disk space.")
+    damaged: int = Field(description="Items whose files were not what their checksums say when they were last read.")
     archive_away: bool = Field(description="Whether nothing starts because the disk of DATA_DIR is not mounted.")
     disk: DiskStatus | None = Field(description="Null before anybody looked.")
     retention: RetentionStatus
@@ -385,6 +386,7 @@ def status_of(
         circuit_state=worst,
         last_process_run=figures.last_process_run,
         disk_shortage=_shortage(figures),
+        damaged=figures.damaged,
         disk=_disk(figures),
         retention=RetentionStatus(
             trash_items=figures.trash.items,

@@ -23,6 +23,7 @@ from vodkeep.pipeline.recheck import Verdict
 from vodkeep.pipeline.scrub import Scrubber
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.telemetry.log import get_logger
+from vodkeep.web.reading import DatabaseStatusReader
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +123,7 @@ async def test_a_flipped_bit_of_a_video_is_found_and_the_item_due_again(shelf: S
     assert finding is not None
     assert finding.verdict is Verdict.DAMAGED
     assert "video.mp4 has another checksum" in shelf.problems()["1"]
+    assert (await DatabaseStatusReader(shelf.database, ()).figures()).damaged == 1
     with shelf.database.unit_of_work(write=False) as unit:
         assert unit.connection.execute(select(vods.c.download_state)).scalar_one() == "pending"
         events = unit.connection.execute(text("SELECT code, remedy FROM events WHERE kind = 'scrub'")).all()
