@@ -11,34 +11,29 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 import anyio
-import anyio.from_thread
 
 from vodkeep.clock import Clock
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.errors import ArchiveAway, DatabaseUnavailable, DiskFull, TransientError, VodkeepError
 from vodkeep.pipeline.breaker import Verdict
 from vodkeep.pipeline.health_store import AVG_TOTAL_MS, HealthStore
+from vodkeep.pipeline.held import HeldItem
 from vodkeep.pipeline.metrics import PipelineMetrics
 from vodkeep.pipeline.model import DownloadState, QueueItem, Stage
 from vodkeep.pipeline.outcome import BUG, Setback, sentence_of
 from vodkeep.pipeline.retry import RetryPolicy, cooldown, obeyed, wait_after
 from vodkeep.pipeline.saving import leaf, save_ending
-from vodkeep.pipeline.store import Claim, FenceLost, Loss, NotDue, QueueStore
+from vodkeep.pipeline.store import Claim, FenceLost, NotDue, QueueStore
 from vodkeep.telemetry.correlation import bind_corr, current_corr, new_corr
 from vodkeep.telemetry.log import Logger
-
-HEARTBEAT_S = 1.0
-"""How often a run looks whether the item is still its own."""
 
 ROUNDS = 2
 """So many rounds of attempts are made before the item goes on without what could not be had."""
 
 _RELEASE_LIMIT_S = 5.0
-_CONFIRM_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +102,11 @@ class ChatRunner:
             try:
                 return await self._run(claim)
             except FenceLost:
-                await self._tell_lost(claim)
+                await self._held(claim).tell_lost()
                 return None
             except anyio.get_cancelled_exc_class():
                 with anyio.move_on_after(_RELEASE_LIMIT_S, shield=True):
-                    await self._release(claim)
+                    await self._held(claim).hand_back()
                 raise
 
     async def _claim(self, item: QueueItem) -> Claim:
@@ -140,9 +135,10 @@ class ChatRunner:
         """What became of it, errors as values; raises ``FenceLost`` when the item was taken."""
         ending: KeptChat | Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, claim, tasks.cancel_scope)
+            held = self._held(claim)
+            tasks.start_soon(held.watch, tasks.cancel_scope)
             try:
-                confirm = partial(self._confirm, claim)
+                confirm = held.confirm_in_thread
                 ending = await self._chat.keep(claim.item, confirm=confirm, last_chance=last_chance)
             except FenceLost:
                 pass
@@ -152,28 +148,6 @@ class ChatRunner:
         if ending is None or isinstance(ending, FenceLost):
             raise FenceLost(f"{claim.item_id} was taken")
         return ending
-
-    async def _watch(self, claim: Claim, scope: anyio.CancelScope) -> None:
-        """Stop the run as soon as the item is somebody else's."""
-        while True:
-            await self._clock.sleep(HEARTBEAT_S)
-            try:
-                if not await self._database.run(lambda unit: QueueStore(unit.connection).holds(claim), write=False):
-                    scope.cancel()
-                    return
-            except DatabaseUnavailable:
-                continue  # What is written is asked for again at the end.
-
-    def _confirm(self, claim: Claim) -> None:
-        """Return if the claim is still good, else raise `FenceLost`; waits while the database is away."""
-        while True:
-            try:
-                with self._database.unit_of_work(write=False) as unit:
-                    if QueueStore(unit.connection).holds(claim):
-                        return
-                raise FenceLost(f"{claim.item_id} was taken")
-            except DatabaseUnavailable:
-                anyio.from_thread.run(self._clock.sleep, _CONFIRM_RETRY_S)
 
     async def _save(self, claim: Claim, kept: KeptChat | None, reason: Exception | None) -> DownloadState:
         channel, now = claim.item.channel, self._clock.now()
@@ -254,39 +228,8 @@ class ChatRunner:
             verdict=Verdict.SILENT,
         )
 
-    async def _release(self, claim: Claim) -> None:
-        now = self._clock.now()
-
-        def work(unit: UnitOfWork) -> None:
-            QueueStore(unit.connection).release(claim, now)
-            unit.commit()
-
-        try:
-            await self._database.run(work)
-        except FenceLost:
-            await self._tell_lost(claim)
-        except DatabaseUnavailable as error:
-            self._log.warning("the item is not handed back", vod_id=claim.item_id, error=str(error))
-        else:
-            self._log.info("chat interrupted", vod_id=claim.item_id)
-
-    async def _tell_lost(self, claim: Claim) -> None:
-        now = self._clock.now()
-
-        def work(unit: UnitOfWork) -> Loss:
-            loss = QueueStore(unit.connection).note_loss(claim, now)
-            unit.commit()
-            return loss
-
-        try:
-            loss = await self._database.run(work)
-        except DatabaseUnavailable:
-            loss = Loss(None, None)
-        fields = {"vod_id": claim.item_id, "channel": claim.item.channel, "by": loss.asked_by}
-        if loss.state is DownloadState.CANCELED:
-            self._log.info("chat canceled", **fields)
-        else:
-            self._log.warning("claim lost", generation=claim.item.generation, **fields)
+    def _held(self, claim: Claim) -> HeldItem:
+        return HeldItem(claim, self._database, self._clock, self._log, "chat")
 
 
 def _words(kept: KeptChat | None, reason: Exception | None) -> tuple[str | None, str, str]:

@@ -375,6 +375,10 @@ class QueueStore:
         state = self._connection.execute(select(vods.c.download_state).where(*_fence(claim))).scalar_one_or_none()
         return state in _HOLDING[claim.stage]
 
+    def hold(self, claim: Claim) -> None:
+        """Return if the claim is good, and keep it so until the transaction ends; raises `FenceLost`."""
+        self._held_state(claim)
+
     def ended(self, claim: Claim, state: DownloadState) -> bool:
         """Whether the claim's own run has left the item in ``state``, and nobody has taken it since; takes no lock."""
         found = self._connection.execute(select(vods.c.download_state).where(*_of_generation(claim)))
