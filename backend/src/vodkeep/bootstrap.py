@@ -72,6 +72,8 @@ from vodkeep.pipeline.ownership import ALONE, SHARED, Ownership, new_holder
 from vodkeep.pipeline.publication_watch import LEASE as PUBLICATION_WATCH
 from vodkeep.pipeline.publication_watch import PublicationWatch
 from vodkeep.pipeline.publish_plan import Previewer
+from vodkeep.pipeline.publish_runner import PublishRunner
+from vodkeep.pipeline.publish_stage import Publisher
 from vodkeep.pipeline.queue_watch import watch_queue
 from vodkeep.pipeline.reconcile import Reconciler
 from vodkeep.pipeline.recorder_note import RecorderNote, RecorderNotes
@@ -196,7 +198,9 @@ def _build_service(
     emotes = None if vault is None else ItemKeeper(vault, replay, get_logger("chat_emotes"))
     keeper = build_chat_keeper(settings, clock, database, chat, session, mark, emotes)
     runner = build_runner(settings, clock, database, archivist, keeper, metrics=metrics, circuits=circuits)
-    chat_runner = build_chat_runner(settings, clock, database, keeper, metrics=metrics)
+    chat_runner = build_chat_runner(
+        settings, clock, database, keeper, metrics=metrics, publishes=settings.uploads.enabled
+    )
     catalog = CatalogService(
         database,
         helix,
@@ -229,10 +233,12 @@ def _build_service(
         rate_bytes_s=settings.scrub.rate,
         require_archive=mark.require,
     )
+    youtubes = build_youtubes(settings, clock, database, tokens, session)
+    publish_runner = build_publish_runner(settings, clock, database, youtubes, metrics=metrics)
     engine = build_engine(
         settings,
         database,
-        {Stage.CAPTURE: runner, Stage.CHAT: chat_runner},
+        {Stage.CAPTURE: runner, Stage.CHAT: chat_runner, Stage.PUBLISH: publish_runner},
         bell,
         clock,
         get_logger("vod_process"),
@@ -271,6 +277,7 @@ def _build_service(
         owner=ownership,
         folders=archivist,
         watches=Role.WATCH in roles,
+        publishes=settings.uploads.enabled,
         upload_limits=UploadLimits(settings.uploads.daily_limit, settings.uploads.backfill_daily_limit),
         free_space=partial(free_bytes, settings.storage.data_dir),
         reserve_bytes=settings.storage.disk_reserve,
@@ -310,7 +317,7 @@ def _build_service(
         pipeline=pipeline,
         vault=vault,
         retention=retention,
-        watch=build_watch(settings, clock, database, tokens, session, retention),
+        watch=build_watch(settings, clock, database, youtubes, retention),
         keeper=tokens,
         scrubber=scrubber,
         app=app,
@@ -502,16 +509,11 @@ def build_item_keeper(
     return ItemKeeper(vault, EmoteReplay(chat, ImageFiles(settings.storage.data_dir), log), log)
 
 
-def build_watch(
-    settings: Settings,
-    clock: Clock,
-    database: Database,
-    tokens: TokenKeeper,
-    session: aiohttp.ClientSession,
-    retention: Retention,
-) -> PublicationWatch:
-    """What asks YouTube about the videos that were uploaded."""
-    youtube = settings.youtube
+def build_youtubes(
+    settings: Settings, clock: Clock, database: Database, tokens: TokenKeeper, session: aiohttp.ClientSession
+) -> YouTubes:
+    """The YouTube of each account that is connected; they share one quota and one limit on bytes per second."""
+    youtube, uploads = settings.youtube, settings.uploads
     quota = QuotaLedger(
         database,
         project=youtube.client_id or "",
@@ -519,6 +521,7 @@ def build_watch(
         uploads=youtube.upload_quota,
         clock=clock,
     )
+    limiter = RateLimiter(uploads.rate_limit)
 
     def build(source: TokenSource) -> YouTube:
         return YouTube(
@@ -528,17 +531,56 @@ def build_watch(
             api_url=youtube.api_url,
             clock=clock,
             rng=random.Random(),
-            limiter=RateLimiter(None),
+            limiter=limiter,
+            chunk_bytes=uploads.chunk_size,
         )
 
+    return YouTubes(tokens, build)
+
+
+def build_watch(
+    settings: Settings, clock: Clock, database: Database, youtubes: YouTubes, retention: Retention
+) -> PublicationWatch:
+    """What asks YouTube about the videos that were uploaded."""
     return PublicationWatch(
         database,
         settings.storage.data_dir,
-        YouTubes(tokens, build).of,
+        youtubes.of,
         clock,
         get_logger("publication_watch"),
         proven_after=settings.retention.proven_after,
         restore=retention.restore_unproven,
+    )
+
+
+def build_publish_runner(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    youtubes: YouTubes,
+    *,
+    metrics: PipelineMetrics | None = None,
+) -> PublishRunner:
+    """The runner of the publish stage."""
+    log = get_logger("vod_upload")
+    ffmpeg = find_ffmpeg(settings.tools.ffmpeg_path)
+    uploads = settings.uploads
+    return PublishRunner(
+        database=database,
+        publish=Publisher(
+            database,
+            youtubes.of,
+            library=settings.storage.data_dir,
+            templates=publish_templates(settings),
+            limits=part_limits(settings),
+            ffmpeg=ffmpeg.path if ffmpeg is not None else "ffmpeg",  # Its absence is told when it is used.
+            log=log,
+        ),
+        clock=clock,
+        log=log,
+        metrics=metrics or NoMetrics(),
+        retry=RetryPolicy(uploads.max_attempts, uploads.backoff_base, settings.pipeline.retry_cooldown),
+        rng=random.Random(),
     )
 
 
@@ -671,6 +713,7 @@ def build_chat_runner(
     metrics: PipelineMetrics | None = None,
     retry: RetryPolicy | None = None,
     rounds: int = ROUNDS,
+    publishes: bool = False,
 ) -> ChatRunner:
     """The runner of the chat stage."""
     return ChatRunner(
@@ -682,6 +725,7 @@ def build_chat_runner(
         retry=retry or retry_policy(settings),
         rng=random.Random(),
         rounds=rounds,
+        publishes=publishes,
     )
 
 
@@ -760,5 +804,5 @@ def _announce(service: Service) -> None:
         data_dir=str(settings.storage.data_dir),
         database="sqlite" if service.database.is_sqlite else "postgresql",
     )
-    if settings.uploads.enabled:
-        log.warning("nothing is uploaded", reason="this version does not publish to YouTube yet")
+    if not settings.uploads.enabled:
+        log.info("nothing is uploaded", reason="YOUTUBE_UPLOAD_ENABLED is not 1")

@@ -20,7 +20,8 @@ CHATS_AT_ONCE = 2
 def slots_of(settings: Settings, workers: int | None = None) -> dict[Stage, int]:
     """How many jobs of each stage a process that works runs at once."""
     captures = workers if workers is not None else settings.pipeline.max_concurrent_downloads
-    return {Stage.CAPTURE: captures, Stage.CHAT: CHATS_AT_ONCE}
+    uploads = settings.uploads.max_concurrent if settings.uploads.enabled else 0
+    return {Stage.CAPTURE: captures, Stage.CHAT: CHATS_AT_ONCE, Stage.PUBLISH: uploads}
 
 
 def build_engine(

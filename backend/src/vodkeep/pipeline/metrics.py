@@ -28,6 +28,18 @@ class PipelineMetrics(Protocol):
         """How long a successful attempt took from claim to the end of its last stage."""
         ...
 
+    def uploads_succeeded(self, channel: str) -> None:
+        """YouTube has every byte of an item."""
+        ...
+
+    def uploads_failed(self, channel: str) -> None:
+        """An upload attempt failed; a used-up limit or a missing account is no failure."""
+        ...
+
+    def upload_duration(self, channel: str, seconds: float) -> None:
+        """How long the attempt took that ended an upload."""
+        ...
+
     def cycle(self, channel: str) -> None:
         """One processing cycle has run for the channel."""
         ...
@@ -61,6 +73,15 @@ class NoMetrics:
         """Do nothing."""
 
     def total_duration(self, channel: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def uploads_succeeded(self, channel: str) -> None:
+        """Do nothing."""
+
+    def uploads_failed(self, channel: str) -> None:
+        """Do nothing."""
+
+    def upload_duration(self, channel: str, seconds: float) -> None:
         """Do nothing."""
 
     def cycle(self, channel: str) -> None:

@@ -108,6 +108,10 @@ class PublicationStore:
         """YouTube keeps the first ``committed_bytes`` bytes of the file."""
         self._save([publication_id], now, {"committed_bytes": committed_bytes})
 
+    def forget_session(self, publication_id: int, now: datetime) -> None:
+        """YouTube does not know the session any more; before another begins, it is asked for the video."""
+        self._save([publication_id], now, {"session_uri": None, "session_at": None, "committed_bytes": 0})
+
     def save_uploaded(
         self, publication_id: int, youtube_id: str, now: datetime, *, next_check_at: datetime | None
     ) -> None:

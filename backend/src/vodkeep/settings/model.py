@@ -366,8 +366,13 @@ class UploadSettings(Group):
         None,
         "Your right to publish them: `self` (they are yours) or `authorized` (the owner agreed). Uploads need it.",
     )
+    max_concurrent: forms.Count = _variable(
+        "MAX_CONCURRENT_UPLOADS", "1", "Broadcasts uploaded at the same time; downloads have places of their own."
+    )
     max_attempts: forms.Count = _variable(
-        "UPLOAD_MAX_ATTEMPTS", "5", "Failed uploads of one broadcast before it waits for a person."
+        "UPLOAD_MAX_ATTEMPTS",
+        "5",
+        "Failed uploads of one broadcast before it cools down for PROCESSING_RETRY_COOLDOWN.",
     )
     backoff_base: forms.Delay = _variable(
         "UPLOAD_BACKOFF_BASE", "2s", "First wait between attempts; it doubles, with jitter, up to five minutes."
