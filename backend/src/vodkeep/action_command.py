@@ -50,9 +50,9 @@ async def retry(actions: Actions, item_id: str, asked: Asked) -> Outcome:
     return Outcome(await actions.retry(item_id, asked), "is due now")
 
 
-async def reprocess(actions: Actions, item_id: str, asked: Asked, *, fresh: bool) -> Outcome:
+async def reprocess(actions: Actions, item_id: str, asked: Asked, *, fresh: bool, republish: bool = False) -> Outcome:
     """Make any item due."""
-    item = await actions.reprocess(item_id, asked, fresh=fresh)
+    item = await actions.reprocess(item_id, asked, fresh=fresh, republish=republish)
     return Outcome(item, "is due now, to be fetched anew" if item.fresh else "is due now")
 
 

@@ -349,13 +349,16 @@ def reprocess(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Fetch them anew; what is there stays until the new one is proven.")
     ] = False,
+    republish: Annotated[
+        bool, typer.Option("--republish", help="Publish them anew; the videos at YouTube stay and are linked no more.")
+    ] = False,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Do items again, kept ones too; what is whole is verified and not fetched."""
     from vodkeep import action_command as actions
 
-    _ask(env_file, items, partial(actions.reprocess, fresh=fresh), as_json)
+    _ask(env_file, items, partial(actions.reprocess, fresh=fresh, republish=republish), as_json)
 
 
 # A negative number is no option; a misspelt option is then no number, which is refused as well.

@@ -18,6 +18,7 @@ from vodkeep.errors import RequestRefused
 from vodkeep.pipeline.model import HIGHEST_PRIORITY, RUNNING, Asked, Asker, DownloadState, QueueItem, Stage
 from vodkeep.pipeline.store import RESET, QueueStore
 from vodkeep.publish.metadata import LONGEST_DESCRIPTION
+from vodkeep.publish.store import PublicationStore
 
 CANCELED = "canceled"
 """The code of a cancel, in `vods.error_code` and in `events.code`."""
@@ -84,13 +85,18 @@ class ActionStore:
             raise RequestRefused(f"Item {item_id} is done.", remedy="Reprocess it to have it looked at again.")
         return self._again(item, now, asked)
 
-    def reprocess(self, item_id: str, now: datetime, asked: Asked, *, fresh: bool = False) -> QueueItem:
+    def reprocess(
+        self, item_id: str, now: datetime, asked: Asked, *, fresh: bool = False, republish: bool = False
+    ) -> QueueItem:
         """Make any item due at once, a finished one too; what is whole in the library is verified and linked again.
 
         With ``fresh`` it is fetched anew from Twitch, and what lies in the library stays until the new one has stood
-        every check. Raises `RequestRefused` while it is at work.
+        every check. With ``republish`` it is published anew; what is on YouTube stays there and is linked no more.
+        Raises `RequestRefused` while it is at work.
         """
         item = self._find_broadcast(item_id)
+        if republish and item.download_state not in RUNNING:
+            self._republish(item_id, now, asked)
         sentence = "Asked for anew; what is there stays until the new one is proven." if fresh else _AGAIN_SENTENCE
         return self._again(item, now, asked, fresh=fresh, sentence=sentence)
 
@@ -169,6 +175,18 @@ class ActionStore:
             return item
         values = {**_AGAIN, "fresh": int(fresh)}
         return self._queue.take_over(item, now, values, asked=asked, code=RESET, sentence=sentence)
+
+    def _republish(self, item_id: str, now: datetime, asked: Asked) -> None:
+        if PublicationStore(self._connection).supersede(item_id, now):
+            EventLog(self._connection).append(
+                item_id,
+                at=now,
+                kind="publication",
+                code="superseded",
+                sentence="It is to be published anew; what is on YouTube stays there.",
+                corr=asked.corr,
+                asked_by=asked.by,
+            )
 
     def _change(
         self, item: QueueItem, now: datetime, asked: Asked, values: dict[str, Any], *, kind: str, sentence: str

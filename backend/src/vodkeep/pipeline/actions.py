@@ -66,10 +66,13 @@ class Actions:
         """Make what is not done due at once; see `ActionStore.retry`."""
         return await self._change("retry", item_id, asked, lambda store, now: store.retry(item_id, now, asked))
 
-    async def reprocess(self, item_id: str, asked: Asked, *, fresh: bool = False) -> QueueItem:
+    async def reprocess(self, item_id: str, asked: Asked, *, fresh: bool = False, republish: bool = False) -> QueueItem:
         """Make any item due at once; see `ActionStore.reprocess`."""
         return await self._change(
-            "reprocess", item_id, asked, lambda store, now: store.reprocess(item_id, now, asked, fresh=fresh)
+            "reprocess",
+            item_id,
+            asked,
+            lambda store, now: store.reprocess(item_id, now, asked, fresh=fresh, republish=republish),
         )
 
     async def adjust(

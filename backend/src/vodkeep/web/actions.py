@@ -41,6 +41,9 @@ class _Request(BaseModel):
 class Reprocess(_Request):
     """How a broadcast is done again."""
 
+    republish: bool = Field(
+        default=False, description="Publish it anew; the video at YouTube stays and is linked no more."
+    )
     fresh: bool = Field(
         default=False,
         description="Fetch it anew from Twitch, even if it is whole; what is there stays until the new one is proven.",
@@ -142,7 +145,12 @@ def action_routes(actions: Actions, reader: StatusReader, work: Work) -> APIRout
     @router.post("/vods/{vod_id}/reprocess", response_model=Vod, responses=_REFUSALS)
     async def reprocess(vod_id: VodId, body: Annotated[Reprocess | None, Body()] = None) -> Response:
         """Do a broadcast again, a kept one too; what is whole is verified and not fetched. 409 when it is at work."""
-        await actions.reprocess(_possible(vod_id), _asked(Asker.API), fresh=body is not None and body.fresh)
+        await actions.reprocess(
+            _possible(vod_id),
+            _asked(Asker.API),
+            fresh=body is not None and body.fresh,
+            republish=body is not None and body.republish,
+        )
         return await answer(vod_id)
 
     @router.patch("/vods/{vod_id}", response_model=Vod, responses=_REFUSALS)
@@ -186,7 +194,11 @@ def form_routes(actions: Actions, reader: StatusReader) -> APIRouter:
     @router.post("/reprocess", **options)
     async def reprocess(body: NamedReprocess) -> Response:
         """As `POST /api/v1/vods/{vod_id}/reprocess`."""
-        return _done(await actions.reprocess(_possible(body.vod_id), _asked(Asker.ADMIN), fresh=body.fresh))
+        return _done(
+            await actions.reprocess(
+                _possible(body.vod_id), _asked(Asker.ADMIN), fresh=body.fresh, republish=body.republish
+            )
+        )
 
     @router.post("/priority", **options)
     @router.put("/priority", **options)

@@ -25,8 +25,9 @@ from vodkeep.db.engine import Database
 from vodkeep.errors import CredentialsError, LimitReached, NetworkError
 from vodkeep.keep.library import describe_file
 from vodkeep.keep.manifest import MANIFEST_NAME, load_manifest, write_manifest
+from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.metrics import NoMetrics
-from vodkeep.pipeline.model import DownloadState, QueueItem
+from vodkeep.pipeline.model import Asked, Asker, DownloadState, QueueItem
 from vodkeep.pipeline.publish_runner import PublishRunner
 from vodkeep.pipeline.publish_stage import Publisher, Uploads
 from vodkeep.pipeline.retry import RetryPolicy
@@ -289,6 +290,21 @@ async def test_the_runbooks_statement_links_the_video_again_and_a_vanished_one_i
             (present,) = [each for each in shop.google.youtube.videos.values() if not each.vanished]
             assert (present.id != video.id) is vanishes
             assert rows.get("100")["youtube_url"].endswith(present.id)
+
+
+async def test_a_fresh_publication_is_a_second_video_that_is_asked_for(shop: Shop, rows: Rows) -> None:
+    shop.add("100")
+    async with connected(shop.google) as connection:
+        assert await shop.runner(connection.youtube).run(shop.item("100")) is S.DONE
+        with shop.database.unit_of_work() as unit:
+            ActionStore(unit.connection).reprocess("100", datetime.now(UTC), Asked(Asker.CLI, None), republish=True)
+            unit.commit()
+        rows.execute("UPDATE vods SET download_state='downloaded', stage='publish' WHERE twitch_vod_id='100'")
+        assert await shop.runner(connection.youtube).run(shop.item("100")) is S.DONE
+    old, new = shop.publications("100")
+    assert (old.state, new.state, new.round) == ("superseded", "uploaded", 2)
+    assert len(shop.google.youtube.videos) == 2
+    assert rows.get("100")["youtube_url"].endswith(str(new.youtube_id))
 
 
 async def test_limits_and_a_missing_account_say_until_when_and_count_nothing(shop: Shop, rows: Rows) -> None:
