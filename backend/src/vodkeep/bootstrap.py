@@ -232,6 +232,7 @@ def _build_service(
         interval=settings.scrub.interval,
         rate_bytes_s=settings.scrub.rate,
         require_archive=mark.require,
+        repairs=settings.scrub.repair,
     )
     youtubes = build_youtubes(settings, clock, database, tokens, session)
     publish_runner = build_publish_runner(settings, clock, database, youtubes, metrics=metrics)

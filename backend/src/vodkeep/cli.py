@@ -226,17 +226,20 @@ def rescan(
 
 @app.command()
 def scrub(
+    vods: Annotated[list[str] | None, typer.Argument(help="Ids of items, or their addresses at Twitch.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every item once, also those read lately.")] = False,
     full_speed: Annotated[bool, typer.Option("--full-speed", help="Without the limit of SCRUB_RATE.")] = False,
     env_file: EnvFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read what was kept and compare it with its checksums, longest ago first; mend what can be."""
+    from vodkeep.scrub_command import ScrubOptions
     from vodkeep.scrub_command import scrub as run_scrub
 
-    _look(
-        env_file,
-        lambda settings: run_scrub(settings, SystemClock(), Console(), everything=everything, full_speed=full_speed),
-    )
+    if everything and vods:
+        _refuse(SettingsError(["Name items, or give --all."]))
+    options = ScrubOptions(tuple(vods or ()), everything=everything, full_speed=full_speed, as_json=as_json)
+    _look(env_file, lambda settings: run_scrub(settings, SystemClock(), Console(), options))
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,8 +29,8 @@ from vodkeep.pipeline.recheck import (
     Finding,
     Subject,
     Verdict,
-    check,
     is_unplugged,
+    look,
     plan_all,
     plan_one,
     reconsider,
@@ -142,19 +141,7 @@ class _Verify:
         return [await anyio.to_thread.run_sync(plan_one, video_id, row, self._library)]
 
     async def _check(self, subject: Subject, on_bytes: Callable[[int], None]) -> Finding:
-        ended = threading.Event()
-
-        def tell(size: int) -> None:
-            # The thread would otherwise read a film to its end after everybody has gone.
-            if ended.is_set():
-                raise _Ended
-            on_bytes(size)
-
-        look = partial(check, subject, self._library, deep=self._options.deep, on_bytes=tell)
-        try:
-            finding = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
-        finally:
-            ended.set()
+        finding = await look(subject, self._library, deep=self._options.deep, on_bytes=on_bytes)
         if not finding.is_bad or subject.row is None:
             return finding
         return reconsider(finding, await self._load(lambda store: store.find(subject.video_id)))
@@ -188,10 +175,6 @@ class _Verify:
             say(self._console, f"{'':<{_WIDTH}}  {sentence}")
         if done is not None:
             say(self._console, f"{'':<{_WIDTH}}  {done}")
-
-
-class _Ended(Exception):
-    """Nobody waits for the result any more."""
 
 
 def _summary(counts: Counter[Verdict]) -> str:

@@ -427,6 +427,9 @@ scrubs = Table(
     Column("checked_at", UtcDateTime, nullable=False),
     Column("verdict", Text, nullable=False),  # pipeline.recheck.Verdict
     Column("problems", Text, nullable=False, server_default=""),  # sentences; empty when it is as it should be
+    Column("remedy", Text, nullable=False, server_default=""),  # what is being done, or a person can do
+    Column("repairing", Integer, nullable=False, server_default=text("0")),  # 1: something was begun to mend it
+    CheckConstraint("repairing IN (0, 1)", name="repairing_is_0_or_1"),
 )
 IS_BAD = text("problems <> ''")
 Index("ix_scrubs_bad", scrubs.c.twitch_vod_id, sqlite_where=IS_BAD, postgresql_where=IS_BAD)

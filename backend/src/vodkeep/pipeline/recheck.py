@@ -6,11 +6,15 @@ only if the item's row is still the one that was there before the files were rea
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path, PurePosixPath
+
+import anyio.to_thread
 
 from vodkeep.capture.model import PacketCounts
 from vodkeep.capture.service import VIDEO_NAME
@@ -23,11 +27,14 @@ from vodkeep.keep.library import load_manifest_quietly
 from vodkeep.keep.manifest import CHAT_NAME, MANIFEST_NAME, FileEntry, Manifest, ManifestError, load_manifest
 from vodkeep.pipeline.action_store import ActionStore
 from vodkeep.pipeline.model import RUNNING, Asked, DownloadState, QueueItem
+from vodkeep.rate import RateLimiter
 
 # One segment of Twitch; the playlist's own durations are rounded, and packets are counted exactly anyway.
 _TOLERANCE_MS = 10_500
 _POSITIONS = 8
+_READ_AT_ONCE = 8 << 20  # bytes; more than any piece that files are read in
 _EVENT_KIND = "verify"
+FETCHED = "It is fetched again as far as Twitch still offers it."
 _DENIED = "It may not be read, which fetching it again does not mend."
 _LET_GO = "Its video was let go, so nothing of it is fetched again."
 _VIDEO_IS_WHOLE = "Its video is as it was captured, so it is not fetched again."
@@ -142,6 +149,9 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
     if deep and (video := manifest.file(VIDEO_NAME)) is not None:
         of_video, of_film = _check_video(library / folder, video, manifest, on_bytes)
         problems = (*of_video, *problems)
+    if manifest.chat is not None and manifest.file(CHAT_NAME) is None:
+        # Its writer was cut off between taking the old file out of the manifest and entering the new one.
+        problems = (*problems, FileProblem(CHAT_NAME, "is not in the manifest, which tells of a chat"))
     said = [*(f"{problem.name} {problem.sentence}" for problem in problems), *of_film]
     not_mended, notes = "", []
     if manifest.let_go is not None:
@@ -164,6 +174,36 @@ def check(subject: Subject, library: Path, *, deep: bool, on_bytes: Callable[[in
     return Finding(subject, Verdict.DAMAGED if said else Verdict.FINE, tuple(said), tuple(notes), not_mended, only_chat)
 
 
+async def look(
+    subject: Subject,
+    library: Path,
+    *,
+    deep: bool = False,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    rate: RateLimiter | None = None,
+) -> Finding:
+    """`check` in a thread that ends soon after nobody waits for it any more, and reads no faster than ``rate``."""
+    ended = threading.Event()
+
+    def tell(size: int) -> None:
+        # The thread would otherwise read a film to its end after everybody has gone. What is told in one great piece
+        # was not read: its file is missing, or has another size.
+        if ended.wait(rate.take(size) if rate is not None and size <= _READ_AT_ONCE else 0.0):
+            raise _Ended
+        on_bytes(size)
+
+    try:
+        return await anyio.to_thread.run_sync(
+            partial(check, subject, library, deep=deep, on_bytes=tell), abandon_on_cancel=True
+        )
+    finally:
+        ended.set()
+
+
+class _Ended(Exception):
+    """Nobody waits for the result any more."""
+
+
 def reconsider(finding: Finding, now: QueueItem | None) -> Finding:
     """A bad finding in the light of the row as it is after the files were read."""
     before = finding.subject.row
@@ -176,11 +216,11 @@ def reconsider(finding: Finding, now: QueueItem | None) -> Finding:
     return finding
 
 
-def repair(unit: UnitOfWork, finding: Finding, now: datetime, asked: Asked) -> str:
-    """Make a damaged or missing item due again; returns a sentence on what was done. The caller commits.
+def repair(unit: UnitOfWork, finding: Finding, now: datetime, asked: Asked, *, kind: str = _EVENT_KIND) -> str:
+    """Make a damaged or missing item due again, with an event of that ``kind``; returns a sentence on what was done.
 
-    The folder stays as it is until a new capture lies verified in its place. Nothing is fetched for an item whose video
-    is whole: what Twitch offers today may hold less (muted parts).
+    The caller commits. The folder stays as it is until a new capture lies verified in its place. Nothing is fetched for
+    an item whose video is whole: what Twitch offers today may hold less (muted parts).
     """
     item_id = finding.subject.video_id
     if finding.verdict not in (Verdict.DAMAGED, Verdict.MISSING):
@@ -198,11 +238,11 @@ def repair(unit: UnitOfWork, finding: Finding, now: datetime, asked: Asked) -> s
     EventLog(unit.connection).append(
         item_id,
         at=now,
-        kind=_EVENT_KIND,
+        kind=kind,
         to_state=DownloadState.PENDING,
         code=str(finding.verdict),
         sentence=f"Found {finding.verdict} when it was verified: {'; '.join(finding.problems)}."[:1000],
-        remedy="It is fetched again as far as Twitch still offers it.",
+        remedy=FETCHED,
         corr=asked.corr,
         asked_by=asked.by,
     )

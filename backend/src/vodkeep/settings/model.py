@@ -568,6 +568,11 @@ class ScrubSettings(Group):
     rate: forms.Rate = _variable(
         "SCRUB_RATE", "20MB", "Upper bound for this reading, such as `20MB` a second. Empty: as fast as the disk."
     )
+    repair: forms.Switch = _variable(
+        "SCRUB_REPAIR",
+        "1",
+        "Mend what is damaged: fetch it again while Twitch has it, write chat again from the database. 0: only tell.",
+    )
 
 
 class SecuritySettings(Group):

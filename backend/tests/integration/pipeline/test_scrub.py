@@ -102,7 +102,8 @@ async def test_every_item_has_its_turn_and_those_longest_ago_come_first(shelf: S
     for video_id in ("1", "2", "3"):
         shelf.add(video_id)
     seen = []
-    while (finding := await shelf.scrubber.scrub_next()) is not None:
+    while due := await shelf.scrubber.due():
+        finding = (await shelf.scrubber.check(due[0])).finding
         seen.append((finding.subject.video_id, finding.verdict))
         await clock.advance(1.0)
     assert seen == [("1", Verdict.FINE), ("2", Verdict.FINE), ("3", Verdict.FINE)], "each once"
@@ -111,24 +112,21 @@ async def test_every_item_has_its_turn_and_those_longest_ago_come_first(shelf: S
             past = {"checked_at": clock.now() - timedelta(days=days)}
             unit.connection.execute(update(scrubs).where(scrubs.c.twitch_vod_id == video_id).values(past))
         unit.commit()
-    again = [await shelf.scrubber.scrub_next(), await shelf.scrubber.scrub_next()]
-    assert [each.subject.video_id for each in again if each is not None] == ["2", "3"]
-    assert await shelf.scrubber.scrub_next() is None
+    assert await shelf.scrubber.due() == ["2", "3"]
 
 
 async def test_a_flipped_bit_of_a_video_is_found_and_the_item_due_again(shelf: Shelf) -> None:
     folder = shelf.add("1")
     flip(folder / "video.mp4")
-    finding = await shelf.scrubber.scrub_next()
-    assert finding is not None
+    finding = (await shelf.scrubber.check("1")).finding
     assert finding.verdict is Verdict.DAMAGED
     assert "video.mp4 has another checksum" in shelf.problems()["1"]
     assert (await DatabaseStatusReader(shelf.database, ()).figures()).damaged == 1
     with shelf.database.unit_of_work(write=False) as unit:
         assert unit.connection.execute(select(vods.c.download_state)).scalar_one() == "pending"
         events = unit.connection.execute(text("SELECT code, remedy FROM events WHERE kind = 'scrub'")).all()
-    assert events[0].code == "damaged_files"
-    assert "due again" in events[0].remedy
+    assert events[0].code == "damaged"
+    assert "fetched again" in events[0].remedy
 
 
 async def test_a_flipped_bit_of_a_chat_is_mended_from_the_database(shelf: Shelf) -> None:
@@ -136,8 +134,7 @@ async def test_a_flipped_bit_of_a_chat_is_mended_from_the_database(shelf: Shelf)
     shelf.say("1", 50)
     before = load_manifest(folder)
     flip(folder / CHAT_NAME)
-    finding = await shelf.scrubber.scrub_next()
-    assert finding is not None
+    finding = (await shelf.scrubber.check("1")).finding
     assert finding.only_chat
     after = load_manifest(folder)
     assert after == before, "the same messages make the same file"
@@ -155,7 +152,7 @@ async def test_a_chat_that_the_database_has_less_of_stays_as_it_is(shelf: Shelf)
     with shelf.chat.unit_of_work() as unit:
         unit.connection.execute(text("UPDATE chat_session SET messages = 49"))
         unit.commit()
-    await shelf.scrubber.scrub_next()
+    await shelf.scrubber.check("1")
     assert (folder / CHAT_NAME).read_bytes() == damaged
     assert "another checksum" in shelf.problems()["1"]
 
@@ -164,5 +161,5 @@ async def test_a_disk_that_is_away_is_no_damage(shelf: Shelf) -> None:
     shelf.add("1")
     shelf.away = True
     with pytest.raises(ArchiveAway):
-        await shelf.scrubber.scrub_next()
+        await shelf.scrubber.check("1")
     assert shelf.problems() == {}

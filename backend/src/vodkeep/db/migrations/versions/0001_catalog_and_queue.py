@@ -269,7 +269,10 @@ def upgrade() -> None:
         sa.Column("checked_at", time, nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("problems", sa.Text(), nullable=False, server_default=""),
+        sa.Column("remedy", sa.Text(), nullable=False, server_default=""),
+        sa.Column("repairing", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("twitch_vod_id", name="pk_scrubs"),
+        sa.CheckConstraint("repairing IN (0, 1)", name=op.f("ck_scrubs_repairing_is_0_or_1")),
     )
     _create_index("ix_scrubs_bad", "scrubs", ["twitch_vod_id"], where="problems <> ''")
     op.create_table(
