@@ -99,7 +99,8 @@ from vodkeep.telemetry.log import Logger, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.access import bind_address
 from vodkeep.web.app import WebDeps, create_app
-from vodkeep.web.reading import DatabaseStatusReader
+from vodkeep.web.reading import DatabaseStatusReader, upload_rules_of, why_no_uploads
+from vodkeep.web.schema import LiveProgress
 from vodkeep.web.server import Listening, serve
 
 BACKFILL = "backfill"
@@ -287,7 +288,7 @@ def _build_service(
     app = create_app(
         WebDeps(
             database=database,
-            reader=DatabaseStatusReader(database, channels, chat),
+            reader=DatabaseStatusReader(database, channels, chat, upload_rules_of(settings.uploads, clock)),
             metrics=metrics,
             web=settings.web,
             pipeline=settings.pipeline,
@@ -300,7 +301,7 @@ def _build_service(
             accounts=build_accounts(settings, database, clock),
             previewer=build_previewer(settings, database),
             retention=retention,
-            work=runner,
+            work=_Work(runner, publish_runner),
             missing_credentials=missing_credentials(settings) if Role.WATCH in roles else (),
             archive_problem=mark.problem,
         )
@@ -771,6 +772,18 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
+class _Work:
+    """What runs in this process, of all stages that tell how far they are."""
+
+    def __init__(self, capture: CaptureRunner, publish: PublishRunner) -> None:
+        self._capture = capture
+        self._publish = publish
+
+    def progress(self) -> Mapping[str, LiveProgress]:
+        """An item is in one stage at a time."""
+        return {**self._capture.progress(), **self._publish.progress()}
+
+
 def missing_credentials(settings: Settings) -> tuple[str, ...]:
     """The variables without which new broadcasts cannot be found."""
     needed: Mapping[str, object] = {
@@ -805,5 +818,5 @@ def _announce(service: Service) -> None:
         data_dir=str(settings.storage.data_dir),
         database="sqlite" if service.database.is_sqlite else "postgresql",
     )
-    if not settings.uploads.enabled:
-        log.info("nothing is uploaded", reason="YOUTUBE_UPLOAD_ENABLED is not 1")
+    if (reason := why_no_uploads(settings.uploads)) is not None:
+        log.info("nothing is uploaded", reason=reason)

@@ -20,7 +20,7 @@ from vodkeep.pipeline.model import RUNNING, DownloadState
 from vodkeep.pipeline.store import ItemSummary, QueueStore
 from vodkeep.printing import print_table, say
 from vodkeep.settings import Settings
-from vodkeep.web.reading import DatabaseStatusReader
+from vodkeep.web.reading import DatabaseStatusReader, upload_rules_of
 from vodkeep.web.schema import ChannelStatus, Status, retry_config_of, status_of
 
 _S = DownloadState
@@ -80,7 +80,9 @@ async def show_status(settings: Settings, clock: Clock, console: Console, *, as_
     try:
         # An archive of before has none, and looking must not make one.
         there = chat if not chat.is_sqlite or await anyio.Path(chat.path).exists() else None
-        figures = await DatabaseStatusReader(database, settings.twitch.channels, there).figures()
+        figures = await DatabaseStatusReader(
+            database, settings.twitch.channels, there, upload_rules_of(settings.uploads, clock)
+        ).figures()
     finally:
         chat.dispose()
         database.dispose()
@@ -93,6 +95,10 @@ async def show_status(settings: Settings, clock: Clock, console: Console, *, as_
         print_table(console, _channel_table(status.channels))
     for sentence in _disk_sentences(status):
         say(console, sentence)
+    if status.uploads.held_until is not None:
+        say(console, f"The daily limit lets the next upload through at {status.uploads.held_until:%Y-%m-%d %H:%M} UTC.")
+    elif status.uploads.reason is not None:
+        say(console, f"Nothing is uploaded: {status.uploads.reason}")
     say(console, _chat_sentence(status))
     for live in status.chat.live:
         say(console, f"Chat of {live.channel} into {live.id}: {live.messages} messages.")

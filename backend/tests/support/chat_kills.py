@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -220,11 +220,11 @@ def _start(url: URL, data_dir: Path, port: int, certificate: Path, session: Sess
 
 def _size_of(folder: Path) -> int:
     size = 0
-    for path in folder.glob("*/*"):
-        try:
-            size += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    # Not glob: folders and files come and go meanwhile.
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(root, name).stat().st_size
     return size
 
 

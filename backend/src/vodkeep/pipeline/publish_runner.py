@@ -6,7 +6,7 @@ An attempt that fails costs nothing of what YouTube has already: the next one as
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -38,6 +38,38 @@ class UploadProgress:
 
     sent_bytes: int
     total_bytes: int
+
+
+@dataclass(slots=True)
+class UploadNow:
+    """An upload at work, as others look at it; implements ``web.schema.LiveProgress``."""
+
+    since: float  # our clock, s
+    began_at_bytes: int | None = None  # what YouTube had of it before
+    fetched_bytes: int = 0
+    total_bytes: int | None = None
+    at: float = 0.0  # of the latest word
+    phase: str = "uploading"
+    segments_done: int = 0
+    segments_total: int = 0
+
+    def note(self, progress: UploadProgress, at: float) -> None:
+        """So far it is now."""
+        if self.began_at_bytes is None:
+            self.began_at_bytes, self.since = progress.sent_bytes, at
+        self.fetched_bytes, self.total_bytes, self.at = progress.sent_bytes, progress.total_bytes, at
+
+    @property
+    def rate_bytes_s(self) -> float:
+        """The mean since it began."""
+        took_s = self.at - self.since
+        return max(0.0, self.fetched_bytes - (self.began_at_bytes or 0)) / took_s if took_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """The time left at that speed."""
+        rate = self.rate_bytes_s
+        return (self.total_bytes - self.fetched_bytes) / rate if rate and self.total_bytes is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +115,11 @@ class PublishRunner:
         self._metrics = metrics
         self._retry = retry
         self._rng = rng
+        self._live: dict[str, UploadNow] = {}
+
+    def progress(self) -> Mapping[str, UploadNow]:
+        """The latest progress of every upload at work in this process, by Twitch video id."""
+        return dict(self._live)
 
     async def run(self, item: QueueItem, *, probe: bool = False) -> DownloadState | None:
         """Make one attempt; return the state the item ended in, ``None`` when it is not ours.
@@ -128,12 +165,23 @@ class PublishRunner:
 
     async def _attempt(self, held: HeldItem) -> Published | Exception:
         """What became of it, errors as values; raises ``FenceLost`` when the item was taken."""
-        ending: Published | Exception | None = None
         latest: list[UploadProgress] = []
+
+        now = self._live[held.claim.item_id] = UploadNow(self._clock.monotonic())
 
         def note(progress: UploadProgress) -> None:
             latest[:] = [progress]
+            now.note(progress, self._clock.monotonic())
 
+        try:
+            return await self._attempt_watched(held, latest, note)
+        finally:
+            del self._live[held.claim.item_id]
+
+    async def _attempt_watched(
+        self, held: HeldItem, latest: list[UploadProgress], note: Callable[[UploadProgress], None]
+    ) -> Published | Exception:
+        ending: Published | Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(held.watch, tasks.cancel_scope)
             tasks.start_soon(self._tell_progress, held.claim, latest)

@@ -106,7 +106,7 @@ def create_app(deps: WebDeps) -> FastAPI:
             database_kind="sqlite" if deps.database.is_sqlite else "postgresql",
         ),
         vod_routes(deps.reader, deps.work, deps.data_dir),
-        feed_routes(Feed(deps.reader, deps.work, deps.clock, retry=retry, version=__version__)),
+        feed_routes(Feed(deps.reader, deps.work, deps.accounts.states, deps.clock, retry=retry, version=__version__)),
         chat_routes(deps.reader, deps.chat, ChatSearch(deps.chat), deps.clock),
         emote_routes(deps.reader, deps.emotes, deps.clock),
         chat_export_routes(deps.chats),

@@ -17,13 +17,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from vodkeep.accounts.model import ConnectionState
 from vodkeep.clock import Clock
 from vodkeep.db.events import Event
 from vodkeep.errors import DatabaseUnavailable
@@ -57,9 +58,19 @@ class _Item:
 class Feed:
     """The stream of one application."""
 
-    def __init__(self, reader: StatusReader, work: Work, clock: Clock, *, retry: RetryConfig, version: str) -> None:
+    def __init__(
+        self,
+        reader: StatusReader,
+        work: Work,
+        accounts: Callable[[], Awaitable[Sequence[ConnectionState]]],
+        clock: Clock,
+        *,
+        retry: RetryConfig,
+        version: str,
+    ) -> None:
         self._reader = reader
         self._work = work
+        self._accounts = accounts
         self._clock = clock
         self._retry = retry
         self._version = version
@@ -70,6 +81,7 @@ class Feed:
         self._seen: dict[int, float] = {}  # events of the last seconds, and when they were first seen
         self._floor = 0  # all events up to here are settled
         self._figures: Figures | None = None
+        self._connections: Sequence[ConnectionState] = ()
         self._figures_at = 0.0
         self._last: dict[str, bytes] = {}  # the latest of each kind that is only told when it changes
 
@@ -127,6 +139,7 @@ class Feed:
                 else:
                     await self._take_events(now)
                 if self._figures is None or now - self._figures_at >= _FIGURES_S:
+                    self._connections = await self._accounts()
                     self._figures = await self._reader.figures()
                     self._figures_at = now
             except DatabaseUnavailable as error:
@@ -167,7 +180,7 @@ class Feed:
         return missed if len(missed) <= MOST_MISSED else None
 
     def _tell_figures(self, figures: Figures, live: Mapping[str, LiveProgress]) -> None:
-        status = status_of(figures, live, self._retry, self._version)
+        status = status_of(figures, live, self._retry, self._version, self._connections)
         self._changed("status", _sse("status", status.model_dump_json(exclude={"active"})))
         active = ",".join(each.model_dump_json() for each in active_of(figures, live))
         self._changed("progress", _sse("progress", f'{{"active":[{active}]}}'))

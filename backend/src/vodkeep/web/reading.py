@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
-from sqlalchemy import RowMapping, Select, func, literal, select, tuple_
+from sqlalchemy import RowMapping, Select, case, func, literal, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from vodkeep.chat.database import CHAT
 from vodkeep.chat.model import Source
 from vodkeep.chat.sessions import Session, SessionStore
+from vodkeep.clock import Clock
 from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
@@ -24,13 +25,16 @@ from vodkeep.db.tables import IS_ACTIVE, IS_BAD, IS_TROUBLED, UtcDateTime, chann
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.keep.forecast import DiskSample
 from vodkeep.pipeline.breaker import CLOSED, Breaker
-from vodkeep.pipeline.due import DiskShortage
+from vodkeep.pipeline.due import PUBLICATION_WINDOW, DiskShortage, UploadLimits, next_upload_at
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote, load_notes
 from vodkeep.pipeline.retention_store import NOTHING, RetentionStore, TrashFigures
 from vodkeep.pipeline.roles import ProcessNote
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
+from vodkeep.publish.publication import Publication, PublicationState
+from vodkeep.publish.store import PublicationStore
+from vodkeep.settings import UploadSettings
 
 T = TypeVar("T")
 
@@ -73,6 +77,32 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRules:
+    """What the settings say about publishing."""
+
+    off: str | None  # why nothing is published, as a sentence
+    limits: UploadLimits
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Whether broadcasts are published."""
+
+    off: str | None = "Uploads are off."  # why not, as a sentence
+    held_until: datetime | None = None  # when the daily limit lets the next one through
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What YouTube has of the parts of a broadcast that is being published."""
+
+    committed_bytes: int
+    total_bytes: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredVod:
     """A row of ``vods`` as pages show it."""
 
@@ -102,6 +132,7 @@ class StoredVod:
     let_go_at: datetime | None  # since when its video is not in its folder, because retention let it go
     created_at: datetime
     updated_at: datetime
+    upload: Upload | None = None  # how far it is, while it is uploaded
 
     @property
     def cursor(self) -> Cursor:
@@ -153,8 +184,24 @@ class Figures:
     trash: TrashFigures = NOTHING
     troubled: int = 0  # publications with which something is wrong at YouTube
     archive_away: bool = False  # whether nothing starts, because DATA_DIR is not the archive
+    uploads: Uploads = Uploads()
     recorders: Sequence[RecorderNote] = ()  # what those say of themselves that are alive
     live: Sequence[Session] = ()  # chats that are being recorded, oldest first
+
+
+def why_no_uploads(settings: UploadSettings) -> str | None:
+    """Why the settings do not let anything be published, as a sentence; None when they do."""
+    if not settings.enabled:
+        return "YOUTUBE_UPLOAD_ENABLED is not 1."
+    if settings.ownership is None:
+        return "YOUTUBE_UPLOAD_OWNERSHIP does not say that you may publish the broadcasts."
+    return None
+
+
+def upload_rules_of(settings: UploadSettings, clock: Clock) -> UploadRules:
+    """What there is to say about publishing."""
+    limits = UploadLimits(settings.daily_limit, settings.backfill_daily_limit)
+    return UploadRules(why_no_uploads(settings), limits, clock.now)
 
 
 class StatusReader(Protocol):
@@ -187,6 +234,10 @@ class StatusReader(Protocol):
         """The titles of those broadcasts that there are."""
         ...
 
+    async def publications(self, twitch_vod_id: str) -> list[Publication]:
+        """What of the broadcast is on YouTube or on its way there, the first round first."""
+        ...
+
     async def newest_event(self) -> int:
         """The number of the newest event of all timelines; 0 before the first."""
         ...
@@ -212,8 +263,10 @@ class DatabaseStatusReader:
         database: Database,
         kept_channels: Collection[str],
         chat: Database | None = None,
+        uploads: UploadRules | None = None,
     ) -> None:
         """``chat`` is the database of chat; without it nothing is said about sessions."""
+        self._uploads = uploads
         self._database = database
         self._kept_channels = tuple(kept_channels)
         self._chat = chat
@@ -282,6 +335,10 @@ class DatabaseStatusReader:
             return {row.twitch_vod_id: row.title for row in unit.connection.execute(query)}
 
         return await self._ask(read)
+
+    async def publications(self, twitch_vod_id: str) -> list[Publication]:
+        """See :class:`StatusReader`."""
+        return await self._ask(lambda unit: PublicationStore(unit.connection).of_item(twitch_vod_id))
 
     async def newest_event(self) -> int:
         """See :class:`StatusReader`."""
@@ -367,6 +424,7 @@ class DatabaseStatusReader:
                 select(func.count()).select_from(publications).where(IS_TROUBLED)
             ).scalar_one(),
             archive_away=health.load_archive_away(),
+            uploads=self._read_uploads(unit),
             recorders=load_notes(unit, [each.holder for each in processes]),
             active=_load(
                 unit,
@@ -382,6 +440,14 @@ class DatabaseStatusReader:
             },
             processes=processes,
         )
+
+    def _read_uploads(self, unit: UnitOfWork) -> Uploads:
+        rules = self._uploads
+        if rules is None or rules.off is not None:
+            return Uploads() if rules is None else Uploads(rules.off)
+        now = rules.now()
+        published = QueueStore(unit.connection).load_published(now - PUBLICATION_WINDOW)
+        return Uploads(None, next_upload_at(published, rules.limits, now))
 
 
 def _read_live(unit: UnitOfWork) -> list[Session]:
@@ -420,7 +486,26 @@ def _select_vods() -> Select[Any]:
 
 
 def _load(unit: UnitOfWork, query: Select[Any]) -> list[StoredVod]:
-    return [_vod(row) for row in unit.connection.execute(query).mappings()]
+    rows = [_vod(row) for row in unit.connection.execute(query).mappings()]
+    uploading = [row.twitch_vod_id for row in rows if row.state is DownloadState.UPLOADING]
+    uploads = _uploads(unit, uploading) if uploading else {}
+    return [replace(row, upload=uploads[row.twitch_vod_id]) if row.twitch_vod_id in uploads else row for row in rows]
+
+
+def _uploads(unit: UnitOfWork, twitch_vod_ids: Collection[str]) -> dict[str, Upload]:
+    """How far the uploads of these broadcasts are; of what was asked for anew only the new one counts."""
+    columns = publications.c
+    query = (
+        select(
+            columns.twitch_vod_id,
+            func.sum(case((columns.youtube_id.is_not(None), columns.size_bytes), else_=columns.committed_bytes)),
+            func.sum(columns.size_bytes),
+            func.max(columns.updated_at),
+        )
+        .where(columns.twitch_vod_id.in_(list(twitch_vod_ids)), columns.state != PublicationState.SUPERSEDED)
+        .group_by(columns.twitch_vod_id)
+    )
+    return {row[0]: Upload(int(row[1]), int(row[2]), row[3]) for row in unit.connection.execute(query)}
 
 
 def _vod(row: RowMapping) -> StoredVod:

@@ -12,14 +12,15 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from vodkeep.accounts.model import ConnectionState
+from vodkeep.accounts.model import ConnectionPhase, ConnectionState, Provider
 from vodkeep.db.events import Event
 from vodkeep.keep.forecast import forecast
 from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
-from vodkeep.pipeline.model import RUNNING
+from vodkeep.pipeline.model import RUNNING, DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote
 from vodkeep.pipeline.store import QueueCounts
+from vodkeep.publish.publication import Publication, watch_url
 from vodkeep.settings import PipelineSettings
 from vodkeep.web.reading import ChannelFigures, Figures, LiveProcess, StoredVod
 
@@ -29,12 +30,12 @@ class LiveProgress(Protocol):
 
     @property
     def phase(self) -> str:
-        """`resolving`, `fetching`, `muxing` or `verifying`."""
+        """`resolving`, `fetching`, `muxing`, `verifying` or `uploading`."""
         ...
 
     @property
     def fetched_bytes(self) -> int:
-        """What is on disk."""
+        """What is on disk; of an upload, what was sent."""
         ...
 
     @property
@@ -72,9 +73,11 @@ class Work(Protocol):
 
 
 class Progress(BaseModel):
-    """How far a download is."""
+    """How far a download or an upload is."""
 
-    phase: str | None = Field(description="`resolving`, `fetching`, `muxing`, `verifying`; null in another process.")
+    phase: str | None = Field(
+        description="`resolving`, `fetching`, `muxing`, `verifying`, `uploading`; null in another process."
+    )
     bytes: int
     total_bytes: int | None = Field(description="An estimate until everything is fetched.")
     percent: float | None = Field(description="0 to 100, null while the size is unknown.")
@@ -250,6 +253,7 @@ class Status(Counts, Averages):
     archive_away: bool = Field(description="Whether nothing starts because the disk of DATA_DIR is not mounted.")
     disk: DiskStatus | None = Field(description="Null before anybody looked.")
     retention: RetentionStatus
+    uploads: UploadsStatus
     chat: ChatStatus
     accounts: list[AccountStatus] = Field(description="The connected accounts, without their names.")
     active: list[ActiveDownload]
@@ -350,6 +354,33 @@ class Stretch(BaseModel):
     reason: str = Field(description="`muted` for a stretch without its sound; the cause of a hole; else empty.")
 
 
+class PublicationDetail(BaseModel):
+    """A part of a broadcast on YouTube, or on its way there."""
+
+    round: int = Field(description="1, and one more each time that a fresh publication was asked for.")
+    part: int
+    parts: int
+    state: str = Field(
+        description="`planned`, `uploading`, `uploaded`, `processed`, `rejected`, `vanished`, `superseded`."
+    )
+    url: str | None = Field(description="Null until YouTube has every byte.")
+    committed_bytes: int = Field(description="What YouTube has confirmed.")
+    size_bytes: int
+    uploaded_at: datetime | None
+    processed_at: datetime | None = Field(description="Since when YouTube shows it in its whole length.")
+    checked_at: datetime | None
+    next_check_at: datetime | None
+    reason: str = Field(description="What is wrong with it, as a sentence; else empty.")
+
+
+class UploadsStatus(BaseModel):
+    """Whether broadcasts are published."""
+
+    enabled: bool
+    reason: str | None = Field(description="Why nothing is uploaded at the moment, as a sentence; null when it is.")
+    held_until: datetime | None = Field(description="When the daily limit lets the next one through; null: now.")
+
+
 class VodDetail(Vod):
     """A broadcast with its timeline, oldest event first."""
 
@@ -362,6 +393,7 @@ class VodDetail(Vod):
     ledger: list[Stretch] | None = Field(
         description="What the video is made of, from start to end; null as long as there is nothing."
     )
+    publications: list[PublicationDetail] = Field(description="What of it is on YouTube, or on its way there.")
     events: list[TimelineEvent]
 
 
@@ -373,9 +405,9 @@ def status_of(
     live: Mapping[str, LiveProgress],
     retry: RetryConfig,
     version: str,
-    connections: Sequence[ConnectionState] = (),
+    connections: Sequence[ConnectionState] | None = None,
 ) -> Status:
-    """The answer of ``/status``."""
+    """The answer of ``/status``; None for ``connections`` says that they were not looked at."""
     worst = max(
         (each.breaker.phase for each in figures.channels), key=_SEVERITY.__getitem__, default=BreakerPhase.CLOSED
     )
@@ -395,16 +427,31 @@ def status_of(
             publications_in_trouble=figures.troubled,
         ),
         archive_away=figures.archive_away,
+        uploads=UploadsStatus(
+            enabled=figures.uploads.off is None,
+            reason=figures.uploads.off or (None if connections is None else _why_unconnected(connections)),
+            held_until=figures.uploads.held_until,
+        ),
         chat=chat_of(figures),
         accounts=[
             AccountStatus(provider=str(each.provider), state=str(each.phase), remedy=each.remedy)
-            for each in connections
+            for each in connections or ()
         ],
         active=active_of(figures, live),
         channels=[_channel(each) for each in figures.channels],
         processes=[ProcessStatus(**_process(each)) for each in figures.processes],
         retry=retry,
     )
+
+
+def _why_unconnected(connections: Sequence[ConnectionState]) -> str | None:
+    """Why no account can be uploaded to; None when one works."""
+    own = [each for each in connections if each.provider is Provider.YOUTUBE]
+    if any(each.phase is ConnectionPhase.CONNECTED for each in own):
+        return None
+    if not own:
+        return "No YouTube account is connected."
+    return " ".join(part for part in (own[0].reason, own[0].remedy) if part) or "The YouTube account does not work."
 
 
 def chat_of(figures: Figures) -> ChatStatus:
@@ -522,26 +569,34 @@ def breaker_of(breaker: Breaker) -> BreakerStatus:
 def progress_of(vod: StoredVod, live: LiveProgress | None) -> Progress:
     """How far the item is: from its run when that is in this process, else from its row."""
     if live is None:
+        done, total, at = vod.download_bytes, vod.download_total, vod.progress_updated_at
+        if vod.state is DownloadState.UPLOADING:
+            done, total, at = 0, None, vod.updated_at
+            if vod.upload is not None:
+                done, total, at = vod.upload.committed_bytes, vod.upload.total_bytes, vod.upload.updated_at
         return Progress(
-            phase=None,
-            bytes=vod.download_bytes,
-            total_bytes=vod.download_total,
-            percent=_percent(vod.download_bytes, vod.download_total),
+            phase="uploading" if vod.state is DownloadState.UPLOADING else None,
+            bytes=done,
+            total_bytes=total,
+            percent=_percent(done, total),
             rate_bytes_s=None,
             eta_s=None,
             segments_done=None,
             segments_total=None,
-            updated_at=vod.progress_updated_at,
+            updated_at=at,
         )
+    uploads = live.phase == "uploading"
     return Progress(
         phase=live.phase,
         bytes=live.fetched_bytes,
         total_bytes=live.total_bytes,
         # Segments are counted, bytes only estimated until the end.
-        percent=_percent(live.segments_done, live.segments_total or None),
+        percent=_percent(live.fetched_bytes, live.total_bytes)
+        if uploads
+        else _percent(live.segments_done, live.segments_total or None),
         rate_bytes_s=round(live.rate_bytes_s),
         eta_s=None if live.eta_s is None else round(live.eta_s, 1),
-        segments_done=live.segments_done,
+        segments_done=None if uploads else live.segments_done,
         segments_total=live.segments_total or None,
         updated_at=vod.progress_updated_at,
     )
@@ -553,7 +608,11 @@ def vod_of(vod: StoredVod, live: LiveProgress | None) -> Vod:
 
 
 def vod_detail_of(
-    vod: StoredVod, events: list[Event], live: LiveProgress | None, manifest: Manifest | None
+    vod: StoredVod,
+    events: list[Event],
+    live: LiveProgress | None,
+    manifest: Manifest | None,
+    publications: Sequence[Publication] = (),
 ) -> VodDetail:
     """The answer of ``/api/v1/vods/{id}``; ``manifest`` is that of the item's folder."""
     return VodDetail(
@@ -565,10 +624,29 @@ def vod_detail_of(
         ]
         if manifest is not None
         else None,
+        publications=[publication_of(each) for each in publications],
         description=vod.description,
         custom_description=vod.custom_description,
         created_at=vod.created_at,
         events=[timeline_event_of(event) for event in events],
+    )
+
+
+def publication_of(publication: Publication) -> PublicationDetail:
+    """A publication without the address of its session, which is as secret as a password."""
+    return PublicationDetail(
+        round=publication.round,
+        part=publication.part,
+        parts=publication.parts,
+        state=publication.state,
+        url=None if publication.youtube_id is None else watch_url(publication.youtube_id),
+        committed_bytes=publication.committed_bytes,
+        size_bytes=publication.size_bytes,
+        uploaded_at=publication.uploaded_at,
+        processed_at=publication.processed_at,
+        checked_at=publication.checked_at,
+        next_check_at=publication.next_check_at,
+        reason=publication.reason,
     )
 
 

@@ -62,7 +62,9 @@ def vod_routes(reader: StatusReader, work: Work, data_dir: Path) -> APIRouter:
         manifest = None
         if vod.downloaded_path is not None:
             manifest = await anyio.to_thread.run_sync(_load_manifest, data_dir, vod.downloaded_path)
-        return answer_json(request, vod_detail_of(vod, events, work.progress().get(vod.twitch_vod_id), manifest))
+        published = await reader.publications(vod.twitch_vod_id)
+        live = work.progress().get(vod.twitch_vod_id)
+        return answer_json(request, vod_detail_of(vod, events, live, manifest, published))
 
     return router
 

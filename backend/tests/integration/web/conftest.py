@@ -31,7 +31,7 @@ from vodkeep.settings import load_settings
 from vodkeep.telemetry.log import configure_logging, forget_masked_values, get_logger
 from vodkeep.telemetry.metrics import Metrics
 from vodkeep.web.app import WebDeps, create_app
-from vodkeep.web.reading import DatabaseStatusReader
+from vodkeep.web.reading import DatabaseStatusReader, upload_rules_of
 from vodkeep.web.server import serve
 
 
@@ -72,7 +72,9 @@ def serve_site(database: Database, data_dir: Path, clock: FakeClock, log_stream:
         deps = replace(
             WebDeps(
                 database=used,
-                reader=DatabaseStatusReader(used, settings.twitch.channels),
+                reader=DatabaseStatusReader(
+                    used, settings.twitch.channels, uploads=upload_rules_of(settings.uploads, clock)
+                ),
                 metrics=Metrics(),
                 web=settings.web,
                 pipeline=settings.pipeline,

@@ -192,9 +192,13 @@ class Nothing:
         return {}
 
 
+async def nobody() -> list[Any]:
+    return []
+
+
 def feed_of(reader: Reader, clock: FakeClock) -> Feed:
     settings = load_settings({"TWITCH_CHANNEL": "otter"}, None)
-    return Feed(reader, Nothing(), clock, retry=retry_config_of(settings.pipeline), version="1")
+    return Feed(reader, Nothing(), nobody, clock, retry=retry_config_of(settings.pipeline), version="1")
 
 
 async def take(stream: AsyncIterator[bytes], clock: FakeClock, wanted: bytes) -> bytes:

@@ -13,9 +13,10 @@ from vodkeep.chat.model import Source
 from vodkeep.chat.sessions import Session, base_of
 from vodkeep.pipeline.breaker import Breaker, BreakerPhase
 from vodkeep.pipeline.model import DownloadState
+from vodkeep.pipeline.publish_runner import UploadNow, UploadProgress
 from vodkeep.pipeline.recorder_note import LoginTrouble, RecorderNote
 from vodkeep.pipeline.store import QueueCounts
-from vodkeep.web.reading import BadCursor, ChannelFigures, Cursor, Figures, StoredVod
+from vodkeep.web.reading import BadCursor, ChannelFigures, Cursor, Figures, StoredVod, Upload
 from vodkeep.web.schema import RetryConfig, chat_of, progress_of, status_of, vod_of
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -79,6 +80,19 @@ def test_progress_of_another_process_comes_from_its_row() -> None:
     assert (progress.bytes, progress.total_bytes, progress.percent) == (250, 1000, 25.0)
     assert progress.rate_bytes_s is None
     assert progress.eta_s is None
+
+
+def test_progress_of_an_upload_counts_bytes() -> None:
+    vod = replace(VOD, state=DownloadState.UPLOADING, upload=Upload(40, 160, NOW))
+    progress = progress_of(vod, None)
+    assert (progress.phase, progress.bytes, progress.total_bytes, progress.percent) == ("uploading", 40, 160, 25.0)
+    assert progress.updated_at == NOW
+    now = UploadNow(0.0)
+    now.note(UploadProgress(40, 160), 10.0)
+    now.note(UploadProgress(80, 160), 14.0)
+    progress = progress_of(vod, now)
+    assert (progress.phase, progress.bytes, progress.percent) == ("uploading", 80, 50.0)
+    assert (progress.rate_bytes_s, progress.eta_s, progress.segments_total) == (10, 8.0, None)
 
 
 @pytest.mark.parametrize(
