@@ -63,6 +63,30 @@ def test_damage_is_found_and_mended_while_the_service_runs(home_of: HomeOf, dsn:
     assert "video.mp4 has another checksum" in event["sentence"]
 
 
+def test_scrubbing_finds_a_flipped_bit_and_has_it_mended(home_of: HomeOf, dsn: str | None) -> None:
+    home = home_of(ids.PLAIN, dsn=dsn)
+    assert home.archive(ids.PLAIN).returncode == 0
+    whole = vodkeep(home, "scrub")
+    assert (whole.returncode, whole.stdout) == (0, "1 item was read, 0 of them damaged.\n"), whole
+    assert vodkeep(home, "scrub").stdout == "0 items were read, 0 of them damaged.\n", "once in its interval"
+
+    damage(home, ids.PLAIN)
+    now = datetime.now(UTC).isoformat()
+    home.sql(f"UPDATE vods SET date = '{now}' WHERE twitch_vod_id = '{ids.PLAIN}'")  # Twitch still has it.
+    found = vodkeep(home, "scrub", ids.PLAIN, "--json")
+    assert found.returncode == 1, found
+    (told,) = json.loads(found.stdout)["items"]
+    assert (told["verdict"], told["repair"]) == ("damaged", "It is fetched again as far as Twitch still offers it.")
+    service = home.start()
+    service.wait_for("vod processed", vod_id=ids.PLAIN)
+    check_kept(home, ids.PLAIN)
+
+    again = vodkeep(home, "scrub")  # What was mended has its turn at once.
+    assert (again.returncode, again.stdout) == (0, "1 item was read, 0 of them damaged.\n"), again
+    events = home.sql(f"SELECT code FROM events WHERE twitch_vod_id='{ids.PLAIN}' AND kind='scrub' ORDER BY id")
+    assert [event["code"] for event in events] == ["damaged", "mended"]
+
+
 def test_a_missing_folder_is_found_and_fetched_again(home_of: HomeOf) -> None:
     home = home_of(ids.PLAIN)
     assert home.archive(ids.PLAIN).returncode == 0

@@ -16,6 +16,7 @@ from vodkeep.keep.forecast import forecast
 from vodkeep.pipeline.health_store import HealthStore
 from vodkeep.pipeline.identity import find_archive_problem
 from vodkeep.pipeline.recheck import folder_of
+from vodkeep.pipeline.scrub_store import ScrubStore
 from vodkeep.pipeline.store import QueueStore
 
 # A disk that is full so soon should be seen to now.
@@ -36,6 +37,7 @@ class DatabaseChecks:
             Check("archive", self._archive),
             Check("leftovers", self._leftovers),
             Check("library", self._library, limit_s=60.0),
+            Check("fixity", self._fixity),
             Check("disk_forecast", self._forecast),
         ]
 
@@ -121,6 +123,18 @@ class DatabaseChecks:
                 "Put the folders back, or have them fetched again: vodkeep verify --all --repair.",
             )
         return Found(State.OK, f"The videos of all {len(places)} kept items are there.")
+
+    async def _fixity(self) -> Found:
+        if not await self._is_usable():
+            return Found(State.SKIPPED, "The database cannot be asked.")
+        damaged = await self._database.run(lambda unit: ScrubStore(unit.connection).load_damaged(), write=False)
+        if damaged:
+            return Found(
+                State.FAIL,
+                f"{len(damaged)} {'item was' if len(damaged) == 1 else 'items were'} found damaged: {some(damaged)}.",
+                "The timeline of each says what is being done; vodkeep scrub with its id looks again.",
+            )
+        return Found(State.OK, "No item is known to be damaged.")
 
     async def _forecast(self) -> Found:
         if not await self._is_usable():

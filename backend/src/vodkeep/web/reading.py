@@ -21,7 +21,7 @@ from vodkeep.db import migrate
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
 from vodkeep.db.leases import PROCESS_PREFIX, LeaseStore
-from vodkeep.db.tables import IS_ACTIVE, IS_BAD, IS_TROUBLED, UtcDateTime, channels, kv, publications, scrubs, vods
+from vodkeep.db.tables import IS_ACTIVE, IS_TROUBLED, UtcDateTime, channels, kv, publications, vods
 from vodkeep.errors import DatabaseUnavailable
 from vodkeep.keep.forecast import DiskSample
 from vodkeep.pipeline.breaker import CLOSED, Breaker
@@ -31,6 +31,7 @@ from vodkeep.pipeline.model import DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote, load_notes
 from vodkeep.pipeline.retention_store import NOTHING, RetentionStore, TrashFigures
 from vodkeep.pipeline.roles import ProcessNote
+from vodkeep.pipeline.scrub_store import Scrubbed, ScrubStore
 from vodkeep.pipeline.store import QueueCounts, QueueStore, total
 from vodkeep.publish.publication import Publication, PublicationState
 from vodkeep.publish.store import PublicationStore
@@ -226,6 +227,10 @@ class StatusReader(Protocol):
         """The broadcast and its latest events, oldest first; ``None`` when there is no such row."""
         ...
 
+    async def find_scrubbed(self, twitch_vod_id: str) -> Scrubbed | None:
+        """What reading the broadcast's files again has found; ``None`` before the first time."""
+        ...
+
     async def broadcaster_id(self, login: str) -> str | None:
         """The id of a channel, if it was ever looked up."""
         ...
@@ -316,6 +321,10 @@ class DatabaseStatusReader:
             return rows[0], EventLog(unit.connection).of_item(twitch_vod_id, limit=_MOST_EVENTS)
 
         return await self._ask(read)
+
+    async def find_scrubbed(self, twitch_vod_id: str) -> Scrubbed | None:
+        """See :class:`StatusReader`."""
+        return await self._ask(lambda unit: ScrubStore(unit.connection).find(twitch_vod_id))
 
     async def broadcaster_id(self, login: str) -> str | None:
         """See :class:`StatusReader`."""
@@ -417,7 +426,7 @@ class DatabaseStatusReader:
             averages_ms=averages.get("", {}),
             last_process_run=health.last_cycle(),
             disk_shortage=health.load_disk_shortage(),
-            damaged=unit.connection.execute(select(func.count()).select_from(scrubs).where(IS_BAD)).scalar_one(),
+            damaged=len(ScrubStore(unit.connection).load_damaged()),
             disk=health.load_disk(),
             trash=RetentionStore(unit.connection).trash_figures(),
             troubled=unit.connection.execute(

@@ -19,6 +19,7 @@ from vodkeep.keep.manifest import Manifest
 from vodkeep.pipeline.breaker import CLOSED, Breaker, BreakerPhase
 from vodkeep.pipeline.model import RUNNING, DownloadState
 from vodkeep.pipeline.recorder_note import RecorderNote
+from vodkeep.pipeline.scrub_store import Scrubbed
 from vodkeep.pipeline.store import QueueCounts
 from vodkeep.publish.publication import Publication, watch_url
 from vodkeep.settings import PipelineSettings
@@ -381,6 +382,15 @@ class UploadsStatus(BaseModel):
     held_until: datetime | None = Field(description="When the daily limit lets the next one through; null: now.")
 
 
+class Fixity(BaseModel):
+    """What reading its files again has found at last."""
+
+    checked_at: datetime
+    verdict: str = Field(description="`fine`, `damaged` or `missing`.")
+    problems: str = Field(description="What is wrong, as a sentence; empty when it is fine.")
+    remedy: str = Field(description="What is being done, or a person can do.")
+
+
 class VodDetail(Vod):
     """A broadcast with its timeline, oldest event first."""
 
@@ -394,6 +404,7 @@ class VodDetail(Vod):
         description="What the video is made of, from start to end; null as long as there is nothing."
     )
     publications: list[PublicationDetail] = Field(description="What of it is on YouTube, or on its way there.")
+    fixity: Fixity | None = Field(description="Null before it was read again for the first time.")
     events: list[TimelineEvent]
 
 
@@ -612,6 +623,7 @@ def vod_detail_of(
     events: list[Event],
     live: LiveProgress | None,
     manifest: Manifest | None,
+    scrubbed: Scrubbed | None,
     publications: Sequence[Publication] = (),
 ) -> VodDetail:
     """The answer of ``/api/v1/vods/{id}``; ``manifest`` is that of the item's folder."""
@@ -628,6 +640,14 @@ def vod_detail_of(
         description=vod.description,
         custom_description=vod.custom_description,
         created_at=vod.created_at,
+        fixity=Fixity(
+            checked_at=scrubbed.checked_at,
+            verdict=str(scrubbed.verdict),
+            problems=scrubbed.problems,
+            remedy=scrubbed.remedy,
+        )
+        if scrubbed is not None
+        else None,
         events=[timeline_event_of(event) for event in events],
     )
 

@@ -63,8 +63,9 @@ def vod_routes(reader: StatusReader, work: Work, data_dir: Path) -> APIRouter:
         if vod.downloaded_path is not None:
             manifest = await anyio.to_thread.run_sync(_load_manifest, data_dir, vod.downloaded_path)
         published = await reader.publications(vod.twitch_vod_id)
+        scrubbed = await reader.find_scrubbed(vod.twitch_vod_id)
         live = work.progress().get(vod.twitch_vod_id)
-        return answer_json(request, vod_detail_of(vod, events, live, manifest, published))
+        return answer_json(request, vod_detail_of(vod, events, live, manifest, scrubbed, published))
 
     return router
 

@@ -16,6 +16,8 @@ from support.kept_items import KeptItems
 from vodkeep.chat.comment_pages import Comment, message_of
 from vodkeep.chat.fill import Broadcast, Filled, merge_into_item
 from vodkeep.chat.model import Chatter
+from vodkeep.checks.database import DatabaseChecks
+from vodkeep.checks.model import State
 from vodkeep.db.engine import Database, UnitOfWork
 from vodkeep.db.events import Event, EventLog
 from vodkeep.errors import ArchiveAway, PermanentError
@@ -29,6 +31,7 @@ from vodkeep.pipeline.scrub import Scrubber
 from vodkeep.pipeline.scrub_store import Scrubbed, ScrubStore
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.telemetry.log import get_logger
+from vodkeep.web.reading import DatabaseStatusReader
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +154,23 @@ async def test_a_flipped_bit_is_told_once_and_fetched_again(kept: KeptItems, scr
     assert found_of(kept, "1") == Scrubbed(clock.now(), Verdict.FINE)
 
 
+async def test_doctor_and_status_tell_of_damage_unless_its_video_was_let_go(kept: KeptItems, scrub: Scrubber) -> None:
+    kept.add("1")
+    flip(kept.video("1"))
+    (check,) = [each for each in DatabaseChecks(kept.database, kept.library).checks() if each.name == "fixity"]
+    assert (await check.look()).state is State.OK
+    await scrub.take_turn()
+
+    found = await check.look()
+    assert (found.state, found.sentence) == (State.FAIL, "1 item was found damaged: 1.")
+    assert (await DatabaseStatusReader(kept.database, ()).figures()).damaged == 1
+    with kept.database.unit_of_work() as unit:
+        unit.connection.exec_driver_sql("UPDATE vods SET let_go_at = created_at")
+        unit.commit()
+    assert (await check.look()).state is State.OK
+    assert (await DatabaseStatusReader(kept.database, ()).figures()).damaged == 0
+
+
 async def test_an_item_that_is_damaged_again_waits_for_its_next_turn(
     kept: KeptItems, scrub: Scrubber, clock: FakeClock
 ) -> None:
@@ -166,6 +186,7 @@ async def test_an_item_that_is_damaged_again_waits_for_its_next_turn(
     found = found_of(kept, "1")
     assert found is not None
     assert "look at the disk" in found.remedy
+    assert await DatabaseStatusReader(kept.database, ()).find_scrubbed("1") == found
     await clock.advance(MONTH.total_seconds())
     await scrub.take_turn()
     assert kept.row("1")["download_state"] == "pending"
