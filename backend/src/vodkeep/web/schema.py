@@ -674,6 +674,7 @@ def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
     here = vod.downloaded_path is not None
     base = f"/media/{quote(vod.twitch_vod_id, safe='')}"
     running = vod.state in RUNNING and not vod.processed
+    fetching = running and vod.state is not DownloadState.UPLOADING
     return {
         "id": vod.twitch_vod_id,
         "channel": vod.channel,
@@ -687,7 +688,7 @@ def _vod_fields(vod: StoredVod, live: LiveProgress | None) -> dict[str, Any]:
         "not_before": vod.not_before,
         "progress": progress_of(vod, live) if running else None,
         # While it is fetched again the column counts the new run's bytes.
-        "size_bytes": vod.download_bytes if here and not running and vod.let_go_at is None else None,
+        "size_bytes": vod.download_bytes if here and not fetching and vod.let_go_at is None else None,
         "completeness": vod.completeness,
         "media": MediaLinks(
             video=f"{base}/video.mp4" if vod.let_go_at is None else None,

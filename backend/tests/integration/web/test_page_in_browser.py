@@ -353,6 +353,24 @@ async def test_the_address_of_a_broadcast_opens_it(serve_site: Serve, browser: B
         await expect(page.locator("#watch")).to_be_hidden()
 
 
+@pytest.mark.parametrize("written", ["https://www.youtube.com/watch?v=abc", "javascript:alert(1)", None])
+async def test_what_is_on_youtube_is_linked_and_nothing_else_is(
+    written: str | None, serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
+) -> None:
+    with database.unit_of_work() as unit:
+        unit.connection.execute(update(vods).where(vods.c.twitch_vod_id == "kept").values(youtube_url=written))
+        unit.commit()
+    async with serve_site(work=archive) as site:
+        page = await Watched(await browser.new_page(), site).open("/#watch=kept")
+        await expect(page.locator("#watch-manifest")).to_be_visible()
+        link = page.locator("#watch-youtube")
+        if written is not None and written.startswith("https:"):
+            await expect(link).to_have_attribute("href", written)
+            await expect(link).to_be_visible()
+        else:
+            await expect(link).to_be_hidden()
+
+
 async def test_trouble_is_said_and_goes_away_by_itself(
     serve_site: Serve, browser: Browser, archive: RunningWork, database: Database
 ) -> None:

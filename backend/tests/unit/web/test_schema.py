@@ -86,6 +86,7 @@ def test_progress_of_an_upload_counts_bytes() -> None:
     vod = replace(VOD, state=DownloadState.UPLOADING, upload=Upload(40, 160, NOW))
     progress = progress_of(vod, None)
     assert (progress.phase, progress.bytes, progress.total_bytes, progress.percent) == ("uploading", 40, 160, 25.0)
+    assert vod_of(replace(vod, downloaded_path="a/b/video.mp4", download_bytes=160), None).size_bytes == 160
     assert progress.updated_at == NOW
     now = UploadNow(0.0)
     now.note(UploadProgress(40, 160), 10.0)

@@ -405,7 +405,10 @@ async function showWatched() {
   const video = $("watch-video");
   if (vod.media.video && !video.getAttribute("src")) video.src = vod.media.video;
   setHidden(video, !vod.media.video);
-  for (const [name, address] of [["watch-download", vod.media.video], ["watch-manifest", vod.media.manifest]]) {
+  // Operators may write the address by hand; anything but a web address is no link.
+  const onYouTube = /^https:\/\//.test(vod.youtube_url || "") ? vod.youtube_url : null;
+  const links = [["watch-download", vod.media.video], ["watch-manifest", vod.media.manifest], ["watch-youtube", onYouTube]];
+  for (const [name, address] of links) {
     setHidden($(name), !address);
     if (address) setAttribute($(name), "href", address);
   }
