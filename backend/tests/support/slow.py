@@ -65,3 +65,29 @@ class HeldThumbnail:
     def release(self) -> None:
         """Hand the picture out."""
         self._gate.touch()
+
+
+class _WithoutReceipt(Fault, frozen=True, tag="without_receipt"):
+    """Keep back what is said of an upload that has all its bytes."""
+
+    def after(self, call: Call, reply: Reply, firing: Firing) -> Reply:
+        """Let the line go silent before the first byte of the answer's body."""
+        if reply.status == 200:
+            reply.delivery.cut_after, reply.delivery.ending = 0, "stall"
+        return reply
+
+
+class HeldReceipt:
+    """Lets uploads to YouTube arrive whole, and keeps from the client that they did, until it is released."""
+
+    def __init__(self, standin: Standin) -> None:
+        self._standin = standin
+        self._fault = standin.faults.add(cast(Any, _WithoutReceipt()), method="PUT", path="/upload/youtube/v3/videos")
+
+    def wait_until_held(self) -> None:
+        """Return once YouTube has a video of which the client does not know."""
+        wait_until(lambda: len(self._standin.youtube.videos) > 0, "the last byte is there")
+
+    def release(self) -> None:
+        """Tell what is asked from now on."""
+        self._standin.faults.remove(self._fault)
