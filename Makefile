@@ -31,7 +31,7 @@ backend/.env:
 	@exit 2
 
 .PHONY: demo
-demo: environment-run ## See it work without any account: the real service against a pretend Twitch
+demo: environment-run ## See it work without any account: the real service against a pretend Twitch and YouTube
 	@exec $(BIN)/python -m vodkeep_standin.demo $(ARGS)
 
 .PHONY: test
