@@ -41,6 +41,7 @@ from vodkeep.keep.manifest import (
 from vodkeep.pipeline.chat_stage import count_messages, merge_file, picture_start
 from vodkeep.pipeline.importing import SOURCE as IMPORTED
 from vodkeep.pipeline.model import RUNNING, Asked, DownloadState, QueueItem, Stage
+from vodkeep.pipeline.retention_store import RetentionStore
 from vodkeep.pipeline.store import QueueStore
 from vodkeep.publish.publication import ON_YOUTUBE, PublicationState, marker_of
 
@@ -145,6 +146,8 @@ class Rescan:
             done = judge(seen, item, self._library)
             if done.outcome is Outcome.ENTERED:
                 self._insert(unit.connection, seen, manifest, now)
+            elif done.outcome is Outcome.LINKED and RetentionStore(unit.connection).is_moving(manifest.video_id):
+                done = Result(seen, Outcome.LEFT, f"the video of VOD {manifest.video_id} is being moved at this moment")
             elif done.outcome is Outcome.LINKED and item is not None:
                 self._link(unit.connection, item, seen, manifest, now)
             unit.commit()
@@ -209,6 +212,7 @@ class Rescan:
                     "source_name": VIDEO_NAME if whole else "",
                     "size_bytes": video.size_bytes if whole else 0,
                     "checksum": video.checksum if whole else "",
+                    "committed_bytes": video.size_bytes if whole and on_youtube else 0,
                     "youtube_id": entry.youtube_id,
                     "marker": marker_of(manifest.video_id, entry.round, entry.part),
                     "uploaded_at": entry.uploaded_at,
@@ -269,14 +273,24 @@ def judge(seen: Seen, row: QueueItem | None, library: Path) -> Result:
         return Result(seen, Outcome.LEFT, seen.problem)
     if row is None:
         return Result(seen, Outcome.ENTERED)
-    if row.downloaded_path == str(seen.path / VIDEO_NAME):
+    if row.downloaded_path == str(seen.path / VIDEO_NAME) and not _is_wrong_of_video(seen.path, manifest, row, library):
         return Result(seen, Outcome.KNOWN)
     if row.download_state in RUNNING:
         return Result(seen, Outcome.LEFT, f"VOD {manifest.video_id} is being worked on at this moment")
-    if row.downloaded_path is not None and (library / row.downloaded_path).exists():
+    elsewhere = row.downloaded_path is not None and row.downloaded_path != str(seen.path / VIDEO_NAME)
+    if row.downloaded_path is not None and elsewhere and (library / row.downloaded_path).exists():
         there = PurePosixPath(row.downloaded_path).parent
         return Result(seen, Outcome.LEFT, f"it holds VOD {manifest.video_id}, which the database knows in {there}")
     return Result(seen, Outcome.LINKED)
+
+
+def _is_wrong_of_video(path: PurePosixPath, manifest: Manifest, row: QueueItem, library: Path) -> bool:
+    """Whether the row of a restored backup does not know that the video was let go since, or brought back.
+
+    The disk has to agree with the manifest, which was read a while ago.
+    """
+    is_here = (library / path / VIDEO_NAME).exists()
+    return row.let_go == is_here and (manifest.let_go is None) == is_here
 
 
 _OF_FOLDER = (

@@ -106,6 +106,11 @@ class RetentionStore:
         row = self._connection.execute(query).mappings().one_or_none()
         return None if row is None else _entry(row)
 
+    def is_moving(self, video_id: str) -> bool:
+        """Whether the item's video is on its way into the trash or back."""
+        entry = self.find_open(video_id)
+        return entry is not None and entry.state in (_S.MOVING, _S.RESTORING)
+
     def find(self, entry_id: int) -> Entry | None:
         """One decision."""
         query = select(*_ENTRY_COLUMNS).where(retention_entries.c.id == entry_id)
