@@ -189,6 +189,8 @@ def _why_part_unproven(part: PublishedPart, policy: Policy, now: datetime) -> st
         return f"{name} is {part.state}, not processed."
     if part.reason_code is not None:
         return f"{name} is in trouble ({part.reason_code})."
+    if part.youtube_duration_ms is None:
+        return f"{name} has a length that nobody has asked for yet."
     if not lasts_as_long(part.end_ms - part.start_ms, part.youtube_duration_ms):
         return f"{name} has another length than what was sent."
     if part.processed_at is None or part.checked_at is None or part.checked_at > now:

@@ -91,6 +91,11 @@ def test_what_is_not_proven_stays(parts: tuple[PublishedPart, ...] | None) -> No
     assert going([item], Policy(Limits(keep_days=1), only_copy=True)) == ["1"]
 
 
+def test_a_length_that_is_not_known_is_not_called_another_one() -> None:
+    unknown = why_unproven((replace(PART, youtube_duration_ms=None),), Policy(), NOW)
+    assert unknown == "The video on YouTube has a length that nobody has asked for yet."
+
+
 def test_what_is_proven_goes_in_one_part_or_several() -> None:
     policy = Policy(Limits(keep_days=1))
     assert going([ITEM, replace(ITEM, video_id="2", parts=(SECOND, FIRST))], policy) == ["1", "2"]
