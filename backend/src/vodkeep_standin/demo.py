@@ -34,6 +34,8 @@ _PREFERRED_PORT = 8080
 _MARK = ".made-by-the-demo"
 # With --keep the tokens in the folder can be read again.
 _KEY = ".encryption-key"
+# And upload sessions that were cut off can be asked for, as they are addresses at the stand-in.
+_STANDIN_PORT = ".standin-port"
 # Slow enough to watch an upload.
 _UPLOAD_BYTES_PER_S = 2_000_000.0
 
@@ -59,11 +61,15 @@ async def _demo(chosen: argparse.Namespace) -> int:
     if not chosen.keep:
         _forget_last_time(folder)
     _say("Preparing the pretended Twitch; the first time its broadcasts have to be filmed ...")
-    async with running_standin(demo_scenario(), default_cache_dir()) as standin:
+    standin_port = _standin_port_of(folder)
+    async with running_standin(demo_scenario(), default_cache_dir(), port=standin_port) as standin:
+        # New videos and tokens are never those of the last time.
+        standin.youtube.random.seed()
+        standin.world.google_tokens.random.seed()
         # One channel is live with a VOD that grows, the other without any.
         standin.start_stream(ids.OTHER_CHANNEL, title="Live, and no VOD of it yet", started_s_ago=90)
         standin.faults.add(UploadBandwidth(_UPLOAD_BYTES_PER_S), method="PUT", path="/upload/youtube/v3/videos")
-        port = chosen.port or _free_port()
+        port = chosen.port or _free_port(_PREFERRED_PORT)
         url = f"http://127.0.0.1:{port}"
         service = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -151,7 +157,6 @@ def _key_of(folder: Path) -> str:
     """The key of this archive's tokens, made when there is none yet."""
     file = folder / _KEY
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
         file.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     return file.read_text()
@@ -167,9 +172,18 @@ def _forget_last_time(folder: Path) -> None:
     mark.touch()
 
 
-def _free_port() -> int:
-    """The usual port if nobody has it, else any free one."""
-    for port in (_PREFERRED_PORT, 0):
+def _standin_port_of(folder: Path) -> int:
+    """The stand-in's port, that of the last time if nobody has it."""
+    file = folder / _STANDIN_PORT
+    port = _free_port(int(file.read_text()) if file.exists() else 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(str(port))
+    return port
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port if nobody has it, else any free one."""
+    for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):

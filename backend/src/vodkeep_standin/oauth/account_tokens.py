@@ -64,7 +64,7 @@ class AccountTokens:
     ) -> None:
         """``prefix`` begins every access token, as ``ya29.`` does Google's."""
         self._clock = clock
-        self._random = rng
+        self.random = rng
         self._prefix = prefix
         self.account = account
         """Login of the person at the consent page."""
@@ -167,7 +167,7 @@ class AccountTokens:
 
     def issue_device_code(self, client_id: str, scopes: Iterable[str], lifetime_s: int) -> DeviceCode:
         """A code for a device and one for the person, who answers at once if ``answer`` says so."""
-        user_code = "".join(self._random.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8))
+        user_code = "".join(self.random.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8))
         ends = self._clock.now() + timedelta(seconds=lifetime_s)
         device = DeviceCode(self._secret(20), user_code, client_id, tuple(scopes), ends, self.answer)
         self.devices[device.value] = device
@@ -182,7 +182,7 @@ class AccountTokens:
         return False
 
     def _secret(self, size_bytes: int, prefix: str = "") -> str:
-        value = prefix + base64.urlsafe_b64encode(self._random.randbytes(size_bytes)).decode().rstrip("=")
+        value = prefix + base64.urlsafe_b64encode(self.random.randbytes(size_bytes)).decode().rstrip("=")
         self.issued.append(value)
         return value
 
