@@ -101,18 +101,25 @@ class PublicationWatch:
     async def look(self) -> float:
         """Ask about everything that is due; returns in how many seconds to look again.
 
-        Raises what ``Looks`` raises and `DatabaseUnavailable`; what was answered by then is kept.
+        Raises what ``Looks`` raises and `DatabaseUnavailable`; what was answered by then is kept. An account that is
+        refused is told at the end, when the others were asked.
         """
         now = self._clock.now()
         due = await self._database.run(partial(_load_due, now=now), write=False)
         troubled = False
-        for youtube, several in await self._by_account(due):
-            for first in range(0, len(several), AT_ONCE):
-                batch = several[first : first + AT_ONCE]
-                answers = await youtube.look([str(each.youtube_id) for each in batch])
-                troubled |= await self._take_in(batch, answers)
+        accounts, refused = await self._by_account(due)
+        for youtube, several in accounts:
+            try:
+                for first in range(0, len(several), AT_ONCE):
+                    batch = several[first : first + AT_ONCE]
+                    answers = await youtube.look([str(each.youtube_id) for each in batch])
+                    troubled |= await self._take_in(batch, answers)
+            except CredentialsError as error:
+                refused = error
         if troubled:
             await self._restore()
+        if refused is not None:
+            raise refused
         following = await self._database.run(
             lambda unit: PublicationStore(unit.connection).next_check_at(), write=False
         )
@@ -120,15 +127,23 @@ class PublicationWatch:
             return _LONGEST_WAIT_S
         return min(max(1.0, (following - self._clock.now()).total_seconds()), _LONGEST_WAIT_S)
 
-    async def _by_account(self, due: Iterable[tuple[str, Publication]]) -> list[tuple[Looks, list[Publication]]]:
+    async def _by_account(
+        self, due: Iterable[tuple[str, Publication]]
+    ) -> tuple[list[tuple[Looks, list[Publication]]], CredentialsError | None]:
+        """Who is asked about what, and why one of the channels has nobody who could be."""
         accounts: dict[int, tuple[Looks, list[Publication]]] = {}
-        of_channel: dict[str, Looks] = {}
+        of_channel: dict[str, Looks | None] = {}
+        refused: CredentialsError | None = None
         for channel, publication in due:
             if channel not in of_channel:
-                of_channel[channel] = await self._youtube_of(channel)
+                try:
+                    of_channel[channel] = await self._youtube_of(channel)
+                except CredentialsError as error:
+                    of_channel[channel], refused = None, error
             youtube = of_channel[channel]
-            accounts.setdefault(id(youtube), (youtube, []))[1].append(publication)
-        return list(accounts.values())
+            if youtube is not None:
+                accounts.setdefault(id(youtube), (youtube, []))[1].append(publication)
+        return list(accounts.values()), refused
 
     async def _take_in(self, batch: Sequence[Publication], answers: Mapping[str, VideoStatus]) -> bool:
         """Write down what the answers mean; whether something is wrong with a video."""

@@ -16,7 +16,7 @@ from support.kept_items import DURATION_MS, KeptItems, proven
 from vodkeep.db.engine import Database
 from vodkeep.db.events import EventLog
 from vodkeep.db.tables import publications
-from vodkeep.errors import LimitReached, ServerError
+from vodkeep.errors import CredentialsError, LimitReached, ServerError
 from vodkeep.keep.retention import Limits, Policy
 from vodkeep.pipeline.publication_watch import AT_ONCE, PublicationWatch
 from vodkeep.pipeline.retention import Retention
@@ -52,7 +52,9 @@ def kept(database: Database, tmp_path: Path) -> KeptItems:
     return KeptItems(database, tmp_path / "archive")
 
 
-def watch_of(kept: KeptItems, clock: FakeClock, youtube: YouTube, restore: Any = None) -> PublicationWatch:
+def watch_of(
+    kept: KeptItems, clock: FakeClock, youtube: YouTube, restore: Any = None, account_of: Any = None
+) -> PublicationWatch:
     async def nothing() -> None:
         pass
 
@@ -62,7 +64,7 @@ def watch_of(kept: KeptItems, clock: FakeClock, youtube: YouTube, restore: Any =
     return PublicationWatch(
         kept.database,
         kept.library,
-        only,
+        account_of or only,
         clock,
         get_logger("publication_watch"),
         proven_after=timedelta(days=1),
@@ -136,6 +138,28 @@ async def test_what_is_wrong_shows_on_the_item_and_brings_its_video_back(kept: K
     youtube.has("yt-1", upload_status="rejected", rejection_reason="copyright")
     await watch.look()
     assert (state_of(kept, "1"), error_of(kept, "1")) == (("rejected", "rejected"), "youtube_rejected")
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["not connected", "refused"])
+async def test_an_account_that_is_refused_holds_up_no_other(known: bool, kept: KeptItems, clock: FakeClock) -> None:
+    youtube, refusing = YouTube(), YouTube()
+    refusing.error = CredentialsError("No YouTube account is connected.", code="not_connected")
+    new = {"state": "uploaded", "processed_at": None, "checked_at": None}
+    kept.add("1", channel="moss", part={**new, "next_check_at": START})
+    kept.add("2", part={**new, "next_check_at": START})
+    youtube.has("yt-2")
+
+    async def account_of(channel: str) -> YouTube:
+        if channel != "moss":
+            return youtube
+        if not known:
+            raise CredentialsError("No YouTube account is connected.", code="not_connected")
+        return refusing
+
+    watch = watch_of(kept, clock, youtube, account_of=account_of)
+    with pytest.raises(CredentialsError):
+        await watch.look()
+    assert (state_of(kept, "1")[0], state_of(kept, "2")[0]) == ("uploaded", "processed")
 
 
 async def test_an_answer_that_failed_changes_nothing_and_many_are_asked_together(
