@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -105,6 +107,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(VodkeepError, _on_our_error)
+    app.add_exception_handler(DBAPIError, _on_database_error)
     framework_document = app.openapi
 
     def document() -> dict[str, Any]:
@@ -159,6 +162,21 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
 async def _on_our_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, VodkeepError)
     return response_for(error)
+
+
+async def _on_database_error(_request: Request, error: Exception) -> Response:
+    """A table that is not there yet is no bug: between the first request and the end of the migration it may be so."""
+    cause = getattr(error, "orig", None)
+    missing = isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+    if not missing and not str(cause).startswith(("no such table", "no such column")):
+        raise error
+    return response_for(
+        DatabaseUnavailable(
+            "The schema of the database is not up to date yet.",
+            code="migrations",
+            remedy="Wait for the migration, or see the log of the start.",
+        )
+    )
 
 
 def response_for(error: VodkeepError) -> Response:

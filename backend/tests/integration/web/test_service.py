@@ -104,6 +104,8 @@ async def test_before_the_first_migration_status_says_so(serve_site: Serve, empt
         async with site.get("/status") as answer:
             found = await problem(answer, 503, "migrations")
             assert migrate.head() in found["detail"]
+        async with site.get("/api/v1/accounts") as answer:
+            await problem(answer, 503, "migrations")
         reasons = (await site.json("/readyz", status=503))["reasons"]
         assert [reason["code"] for reason in reasons] == ["migrations"]
     empty.dispose()
