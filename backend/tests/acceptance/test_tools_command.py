@@ -9,6 +9,7 @@ import pytest
 
 from support.commands import vodkeep
 from support.home import HomeOf, check_kept
+from support.service import wait_until
 from support.wheels import installer_env, renamed_ytdlp_wheel, ytdlp_wheel
 from vodkeep_standin.scenario import ids
 
@@ -34,6 +35,9 @@ def test_a_running_service_uses_the_upgraded_copy_from_its_next_vod_on(home_of: 
     assert f"It finds VOD {ids.PLAIN} (A plain evening)." in done.stdout
     assert "yt-dlp 2099.1.2 is in force now" in done.stdout
 
+    # An attempt that had begun with the old copy ends before there is something to capture.
+    looked = len(service.lines("still recording", vod_id=ids.RECORDING))
+    wait_until(lambda: len(service.lines("still recording", vod_id=ids.RECORDING)) > looked, "it is looked at again")
     home.standin.advance(60)
     home.standin.finish(ids.RECORDING)
     service.wait_for("vod processed", vod_id=ids.RECORDING, timeout_s=100)
