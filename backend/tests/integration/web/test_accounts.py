@@ -173,7 +173,7 @@ async def test_a_consent_that_is_not_ours_connects_nothing(
             case "late":
                 clock.jump(601)
             case "state":
-                asked["state"] = "x" + asked["state"][1:]
+                asked["state"] = asked["state"].swapcase() + "x"
             case "provider":
                 path = path.replace("youtube", "twitch")
             case "nothing":
