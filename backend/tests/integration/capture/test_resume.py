@@ -134,7 +134,8 @@ async def test_killed_at_twenty_random_instants(edge: Edge, tmp_path: Path, bodi
         asked = edge.counts(asked_before)
         assert proven_now >= proven_before, "what was proven stays proven"
         assert not set(asked) & proven_before, "what is proven is not asked for again"
-        assert set(asked.values()) <= {1}
+        # What the one before had in flight when it was killed may reach the server only now.
+        assert asked.total() - len(asked) <= CONNECTIONS, "nothing is asked for twice"
         assert len(set(asked) - proven_now) <= CONNECTIONS, "no more than what was in flight is lost"
         proven_before = proven_now
     assert phases.count("fetching") >= 8
